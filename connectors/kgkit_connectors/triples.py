@@ -1,0 +1,54 @@
+"""Knowledge graphs as delimited triples: head, relation, tail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgkit import Connector, hookimpl, option
+from kgkit.records import Facts, Progress, Record, Reject
+from kgkit.tabular import Column, FileOptions, read
+
+HEAD = ("head", "head_id", "subject", "h", "s", "source")
+RELATION = ("relation", "relation_id", "predicate", "r", "p", "rel")
+TAIL = ("tail", "tail_id", "object", "t", "o", "target")
+
+
+class Triples(Connector):
+    """Rows of head, relation and tail; usually without a header, and one with the usual names is recognised."""
+
+    name = "triples"
+    about = "a knowledge graph's facts: delimited head, relation, tail"
+
+    @dataclass(frozen=True)
+    class Config(FileOptions):
+        """Options of `kgkit ingest triples`."""
+
+        header: bool = option(False, "the first line names the columns")
+        head: str | None = option(
+            None, "column of the head, by name or position; default: head, subject.. or 1"
+        )
+        relation: str | None = option(None, "column of the relation; default: relation, predicate.. or 2")
+        tail: str | None = option(None, "column of the tail; default: tail, object.. or 3")
+
+    def files(self, config: Config) -> list[Path]:
+        """The triple files."""
+        return list(config.paths)
+
+    def read(self, config: Config) -> Iterator[Record]:
+        """Yields Facts."""
+        columns = [
+            Column("head", given=config.head, usual=HEAD, position=0),
+            Column("relation", given=config.relation, usual=RELATION, position=1),
+            Column("tail", given=config.tail, usual=TAIL, position=2),
+        ]
+        for path in config.paths:
+            for found in read(path, columns, config.layout):
+                yield found if isinstance(found, (Reject, Progress)) else Facts(found)
+
+
+@hookimpl
+def register_connectors() -> list[type[Connector]]:
+    """The connector of this file."""
+    return [Triples]

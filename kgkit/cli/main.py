@@ -1,0 +1,54 @@
+"""`kgkit`: puts the commands together, and turns expected errors into one line and exit code 1."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated
+
+import typer
+
+from kgkit import __version__
+from kgkit.errors import KgkitError
+
+# A command module has `register(app)` and imports anything heavy inside its functions: --help must stay fast.
+COMMANDS = ("ingest", "train", "evaluate", "runs", "query", "stats", "copy", "plugins", "neo4j", "demo")
+
+app = typer.Typer(
+    name="kgkit",
+    help="Purchase logs and knowledge graphs into a graph database, models trained on it, answers back into it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's help pages take twice as long to import as everything else
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kgkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Purchase logs and knowledge graphs into a graph database, models trained on it, answers back into it."""
+
+
+for _name in COMMANDS:
+    importlib.import_module(f"kgkit.cli.{_name}").register(app)
+
+
+def main() -> None:
+    """Entry point of the `kgkit` script."""
+    try:
+        app()
+    except KgkitError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:  # `kgkit query ... | head`
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,27 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="KGKIT_STORE",
+        show_envvar=True,
+        metavar="STORE",
+        help="Path of an embedded graph, bolt:// or neo4j:// URI, or neo4j-managed.",
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+RunsOption = Annotated[
+    Path,
+    typer.Option(
+        "--runs", envvar="KGKIT_RUNS", show_envvar=True, metavar="DIR", help="Folder of training runs."
+    ),
+]

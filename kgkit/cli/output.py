@@ -1,0 +1,139 @@
+"""How every command shows rows: tables for people, CSV, JSON or Parquet for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from kgkit.errors import ConfigError
+
+FORMATS = ("table", "csv", "json", "parquet")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """Prints rows: drawn by rich on a terminal, else aligned with two spaces, so that `awk` and `less` get on with it.
+
+    Floats are shortened for the eye; numbers stand to the right.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    numeric = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(columns))]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left")
+        for name, right in zip(columns, numeric, strict=True):
+            table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*(Text(value) for value in row))
+        Console().print(table)
+        return
+    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
+    if title:
+        typer.echo(title)
+    for line in [list(columns), *cells]:
+        parts = [
+            value.rjust(width) if right else value.ljust(width)
+            for value, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        typer.echo("  ".join(parts).rstrip())
+
+
+def to_format(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    format: str | None = None,
+    output: Path | None = None,
+) -> int:
+    """Writes rows to a file, or to the standard output, and returns how many they were.
+
+    `format` is one of FORMATS; None takes it from the file's suffix. Raises ConfigError for a format that is unknown
+    or cannot hold the rows, and for a file that cannot be written.
+    """
+    if format is None:
+        suffix = output.suffix.removeprefix(".").lower() if output else "table"
+        format = suffix if suffix in FORMATS else ("table" if output is None else "csv")
+    if format not in FORMATS:
+        raise ConfigError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
+    if format == "parquet" and output is None:
+        raise ConfigError("--format parquet needs --output FILE")
+    found = [tuple(row) for row in rows]
+    try:
+        if format == "parquet":
+            _parquet(columns, found, output)
+        elif output is not None:
+            output.write_text(_text(columns, found, format), encoding="utf-8")
+        elif format == "table" and len(found) == 1 and isinstance(found[0][0], str) and "\n" in found[0][0]:
+            typer.echo(found[0][0])  # a drawn plan: EXPLAIN
+        elif format == "table":
+            print_table(columns, found)
+        else:
+            typer.echo(_text(columns, found, format), nl=False)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or output is None:
+            raise
+        raise ConfigError(f"--output {output}: {error.strerror}") from None
+    return len(found)
+
+
+def _text(columns: Sequence[str], rows: Sequence[Sequence[Any]], format: str) -> str:
+    if format == "json":
+        named = (dict(zip(columns, row, strict=True)) for row in rows)
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False, default=str) for row in named)
+        return f"[\n{lines}\n]\n" if lines else "[]\n"
+    buffer = io.StringIO()
+    if format == "csv":
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_csv_cell(value) for value in row] for row in rows)
+    else:
+        for row in [columns, *rows]:
+            buffer.write("\t".join(_cell(value) for value in row) + "\n")
+    return buffer.getvalue()
+
+
+def _parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], output: Path | None) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = []
+    for i, name in enumerate(columns):
+        try:
+            arrays.append(pa.array([row[i] for row in rows]))
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            raise ConfigError(
+                f"column {name} holds values of several types, which Parquet cannot: use --format json"
+            ) from None
+    pq.write_table(pa.table(arrays, names=list(columns)), output)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        return value.replace("\n", "\\n")
+    return (
+        json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
+    )
+
+
+def _csv_cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else value
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "") or "0")
+    except ValueError:
+        return False
+    return True

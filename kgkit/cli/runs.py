@@ -1,0 +1,106 @@
+"""`kgkit runs`: what was trained, with what and how well; and taking a run back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kgkit.cli.options import JsonOption, RunsOption, StoreOption
+
+app = typer.Typer(help="List training runs, show one, or take one back.", invoke_without_command=True)
+
+
+def register(parent: typer.Typer) -> None:
+    parent.add_typer(app, name="runs")
+
+
+@app.callback()
+def runs(context: typer.Context, runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """List training runs, oldest first."""
+    context.obj = runs
+    if context.invoked_subcommand is not None:
+        return
+    from kgkit.cli.output import print_table
+    from kgkit.cli.report import run_rows
+    from kgkit.run import list_runs
+
+    records = list_runs(runs)
+    if as_json:
+        typer.echo(json.dumps(records, indent=2))
+    elif not records:
+        typer.echo(f"no runs in {runs}: train one with `kgkit train --plugin kgnn_ls`")
+    else:
+        print_table(*run_rows(records))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="Run id, or its beginning.")],
+    runs: RunsOption | None = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one run: parameters, data, versions, timings, metrics, and its epochs."""
+    from kgkit.cli.output import print_table
+    from kgkit.cli.report import metric_rows
+    from kgkit.run import Run
+
+    opened = Run.open(runs or context.obj, run)
+    if as_json:
+        typer.echo(json.dumps({**opened.record, "trace": opened.trace()}, indent=2))
+        return
+    record = opened.record
+    for key in (
+        "id",
+        "plugin",
+        "paper",
+        "status",
+        "error",
+        "created",
+        "store",
+        "seed",
+        "best_epoch",
+        "split",
+    ):
+        if record.get(key) is not None:
+            typer.echo(f"{key:<12}{record[key]}")
+    for key in ("parameters", "chosen", "data", "versions", "timings", "written"):
+        if record.get(key):
+            typer.echo(f"{key:<12}" + ", ".join(f"{k} {v}" for k, v in record[key].items()))
+    for name, cypher in record.get("extraction", {}).get("queries", {}).items():
+        typer.echo(f"{name:<12}{' '.join(cypher.split())}")
+    if record["metrics"]:
+        print_table(*metric_rows(record["metrics"], every=True), title="metrics")
+    if trace := opened.trace():
+        select = next(k for k in trace[0] if k.startswith("valid_") and k != "valid_s")
+        rows = [
+            [t["epoch"], *(f"{v:.5f}" for v in t["loss"].values()), f"{t[select]:.4f}", t["train_s"]]
+            for t in trace
+        ]
+        print_table(
+            ["epoch", *(f"loss ({k})" for k in trace[0]["loss"]), select, "seconds"], rows, title="epochs"
+        )
+
+
+@app.command()
+def erase(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="Run id, or its beginning.")],
+    runs: RunsOption | None = None,
+    store: StoreOption = None,
+    keep_graph: Annotated[bool, typer.Option("--keep-graph", help="Only remove the run's folder.")] = False,
+) -> None:
+    """Take a run back: what it wrote into the graph, and its folder."""
+    from kgkit.run import Run
+    from kgkit.store.open import open_store
+
+    opened = Run.open(runs or context.obj, run)
+    if not keep_graph and opened.record.get("written"):
+        with open_store(store or opened.record["store"], create=False) as graph:
+            removed = graph.erase_run(opened.id)
+        typer.echo(f"{removed:,} answers of {opened.id} taken back from {opened.record['store']}")
+    opened.erase()
+    typer.echo(f"{opened.id} erased")

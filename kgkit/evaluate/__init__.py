@@ -1,0 +1,1 @@
+"""Splits and leak checks (`splits`), metrics of scores (`ctr`) and of ranks (`ranking`), `protocol`."""

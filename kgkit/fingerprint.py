@@ -1,0 +1,32 @@
+"""Hashes by which unchanged input is known again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kgkit.errors import ConnectorError
+
+_CHUNK = 4 << 20
+
+
+def fingerprint(files: Iterable[Path], settings: Mapping[str, Any]) -> str:
+    """Hex digest of the files' names and contents and of the settings; where the files lie does not matter.
+
+    Raises ConnectorError for a file that cannot be read.
+    """
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=16)
+    for path in sorted(files, key=lambda p: (p.name, str(p))):
+        digest.update(f"\0{path.name}\0".encode())
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+        except FileNotFoundError:
+            raise ConnectorError("no such file", path) from None
+        except OSError as error:
+            raise ConnectorError(f"cannot be read: {error.strerror}", path) from None
+    return digest.hexdigest()

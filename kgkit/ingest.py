@@ -1,0 +1,214 @@
+"""Runs a connector into a store: gathers batches, resolves item ids, writes nodes before relationships.
+
+Every write may be repeated, and the node `Source` that says "done" comes last, so that a run that was killed at any
+moment is simply run again. Nothing depends on the order of sources: an item that no alignment names yet is the stub
+`item:<id>`, which `GraphStore.align` folds into its entity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kgkit.errors import ConfigError, ConnectorError
+from kgkit.fingerprint import fingerprint
+from kgkit.ingest_writer import Writer
+from kgkit.records import Progress, Reject, Skipped
+from kgkit.rejects import Rejects, RejectsFile, parse_limit
+
+if TYPE_CHECKING:
+    from kgkit.connector import Connector
+    from kgkit.store.port import GraphStore
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far an ingest is: rows done in this phase, and bytes or rows done of how many (total 0: unknown)."""
+
+    source: str
+    phase: str
+    rows: int
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What became of one source.
+
+    `unchanged`: it was in the graph already and was not read again. `left_out` counts well-formed rows that options
+    or the format's rules leave out; `written` counts rows that made something new, by kind; `matched` those that were
+    there already.
+    """
+
+    source: str
+    unchanged: bool = False
+    rows: int = 0
+    rejected: int = 0
+    conflicts: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+    matched: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        if self.unchanged:
+            return f"{self.source}: already in the graph, unchanged (--force does it again)"
+        rate = f", {self.rows / self.seconds:,.0f}/s" if self.seconds > 0 else ""
+        lines = [f"{self.source}: {self.rows:,} rows in {self.seconds:.1f} s{rate}"]
+        new = ", ".join(f"{n:,} {kind}" for kind, n in self.written.items() if n)
+        old = ", ".join(f"{n:,} {kind}" for kind, n in self.matched.items() if n)
+        lines.append(f"  new: {new or 'nothing'}" + (f"; there already: {old}" if old else ""))
+        lines += [f"  left out: {n:,} rows, {why}" for why, n in self.left_out.items()]
+        if self.rejected:
+            lines.append(f"  rejected: {self.rejected:,} malformed rows")
+        if self.conflicts:
+            lines.append(
+                f"  conflicts: {self.conflicts:,} alignments that contradict earlier ones, not applied"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did, a part for every source; `rejects_file` is set when something was listed in it."""
+
+    connector: str
+    sources: list[SourceReport]
+    rejects_file: str | None = None
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        lines = [source.summary() for source in self.sources]
+        return "\n".join(
+            lines + ([f"rejected rows are listed in {self.rejects_file}"] if self.rejects_file else [])
+        )
+
+
+def ingest(
+    connector: Connector,
+    config: Any,
+    store: GraphStore,
+    *,
+    max_rejects: str | int = "0.1%",
+    rejects: Path | RejectsFile | None = None,
+    force: bool = False,
+    on_progress: Callable[[Step], None] | None = None,
+    buffer: int = 5_000_000,
+) -> IngestReport:
+    """Brings what a connector reads into a store.
+
+    Every path is a source of its own unless the config names the source, so that a file that is given again, alone or
+    with others, never counts twice. A source whose files and options are unchanged is skipped unless `force`.
+    `max_rejects` is a share of the rows ("0.1%") or a number; malformed rows are listed in the file `rejects`, which
+    several calls may share.
+    `buffer` is how many rows are held before they are written.
+
+    Raises ConnectorError, TooManyRejects, ConfigError and StoreError; whatever was valid until then is kept, and the
+    same command goes on from there.
+    """
+    parse_limit(str(max_rejects))  # before anything is read
+    listing = rejects if isinstance(rejects, RejectsFile) else RejectsFile(rejects)
+    sources = list(_sources(connector, config))
+    with listing:
+        reports = [
+            _one(connector, name, part, store, Rejects(max_rejects, listing), force, on_progress, buffer)
+            for name, part in sources
+        ]
+    return IngestReport(connector.name, reports, str(listing.path) if listing.listed else None)
+
+
+def _sources(connector: Connector, config: Any) -> Iterator[tuple[str, Any]]:
+    paths = getattr(config, "paths", ())
+    whole = getattr(config, "source", None) is not None or len(paths) < 2
+    parts = (
+        [config] if whole else [dataclasses.replace(config, paths=(path,)) for path in dict.fromkeys(paths)]
+    )
+    names = [connector.source(part) for part in parts]
+    twins = [name for name, times in Counter(names).items() if times > 1]
+    if twins:
+        what = f"several sources are called {twins[0]!r}"
+        raise ConfigError(f"{what}: ingest them one by one, each with a --source NAME of its own")
+    yield from zip(names, parts, strict=True)
+
+
+def _one(
+    connector: Connector,
+    name: str,
+    config: Any,
+    store: GraphStore,
+    rejects: Rejects,
+    force: bool,
+    on_progress: Callable[[Step], None] | None,
+    buffer: int,
+) -> SourceReport:
+    began = time.monotonic()
+    identity = f"{connector.name}:{name}"
+
+    def tell(phase: str, rows: int, done: int = 0, total: int = 0) -> None:
+        if on_progress is not None:
+            on_progress(Step(name, phase, rows, done, total))
+
+    tell("checking", 0)
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "paths"}
+    mark = fingerprint(connector.files(config), {"connector": connector.name, **settings})
+    if not force and _stored_mark(store, identity) == mark:
+        return SourceReport(name, unchanged=True)
+
+    left_out: Counter[str] = Counter()
+    writer = Writer(store, identity, buffer, tell)
+    with _kept(writer):
+        for record in connector.read(config):
+            if isinstance(record, Skipped):
+                left_out[record.why] += record.rows
+            elif isinstance(record, Progress):
+                rejects.seen(record)
+                tell("reading", rejects.rows, record.done, record.total)
+            elif isinstance(record, Reject):
+                rejects.add(record)
+            else:
+                writer.add(record)
+        rejects.check()
+    writer.finish()
+    for conflict in writer.conflicts:
+        rejects.listing.add(conflict)
+    done = {"id": [identity], "connector": [connector.name], "fingerprint": [mark], "rows": [rejects.rows]}
+    store.upsert_nodes("Source", pa.table(done))
+    return SourceReport(
+        name,
+        rows=rejects.rows,
+        rejected=rejects.count,
+        conflicts=len(writer.conflicts),
+        left_out=dict(left_out),
+        written=dict(writer.created),
+        matched=dict(writer.matched),
+        seconds=time.monotonic() - began,
+    )
+
+
+@contextmanager
+def _kept(writer: Writer) -> Iterator[None]:
+    """What a source gave before it turned out to be broken is stored before the error goes on."""
+    try:
+        yield
+    except ConnectorError:
+        writer.finish()
+        raise
+
+
+def _stored_mark(store: GraphStore, identity: str) -> str | None:
+    for table in store.read_nodes("Source", ["fingerprint"]):
+        for row in table.filter(pc.equal(table["id"], identity)).to_pylist():
+            mark: str = row["fingerprint"]
+            return mark
+    return None

@@ -1,0 +1,174 @@
+"""The writing half of ingest: holds a source's rows, then writes them in few large batches, nodes first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kgkit.aggregate import Pairs
+from kgkit.records import Alignments, Facts, Features, Purchases, Reject
+from kgkit.schema import ITEM_PREFIX
+
+if TYPE_CHECKING:
+    from kgkit.store.port import GraphStore, WriteStats
+
+# A server answers nothing until a call ends, so its calls are kept short enough to show progress; the embedded
+# engine appends to a large table at a price per call, so its calls are few.
+_CALL = {"neo4j": 200_000}
+
+
+class Writer:
+    """Writes the records of one source. `created` and `matched` count rows by kind: User, Entity, FACT and so on."""
+
+    def __init__(
+        self, store: GraphStore, source: str, buffer: int, tell: Callable[[str, int, int, int], None]
+    ) -> None:
+        self.created: Counter[str] = Counter()
+        self.matched: Counter[str] = Counter()
+        self.conflicts: list[Reject] = []
+        self._store, self._source, self._buffer, self._tell = store, source, buffer, tell
+        self._call = min(buffer, _CALL.get(store.capabilities.dialect, buffer))
+        self._facts: list[pa.Table] = []
+        self._alignments: list[pa.Table] = []
+        self._features: list[Features] = []
+        self._pairs = Pairs(buffer)
+
+    def add(self, record: Facts | Purchases | Alignments | Features) -> None:
+        """Takes a record; writes when enough are held. Pairs are held to the end, because their counts must be whole."""
+        if isinstance(record, Facts):
+            self._facts.append(record.table)
+            if sum(t.num_rows for t in self._facts) >= self._buffer:
+                self._write_facts()
+        elif isinstance(record, Purchases):
+            self._pairs.add(record.table)
+        elif isinstance(record, Alignments):
+            self._alignments.append(record.table)
+        else:
+            self._features.append(record)
+            if sum(f.table.num_rows for f in self._features) >= self._buffer:
+                self._write_features()
+
+    def finish(self) -> None:
+        """Writes what is held."""
+        self._write_facts()
+        self._write_alignments()
+        self._write_features()
+        self._write_pairs()
+
+    # -- facts -------------------------------------------------------------------------------------------------
+    def _write_facts(self) -> None:
+        if not self._facts:
+            return
+        held, self._facts = pa.concat_tables(self._facts), []
+        self._nodes("Entity", pa.table({"id": _distinct(held["head"], held["tail"])}))
+        held = self._not_told_by_smaller_sources(held)
+        self._edges("FACT", held.append_column("source", _constant(self._source, held.num_rows)))
+
+    def _not_told_by_smaller_sources(self, facts: pa.Table) -> pa.Table:
+        """A fact that several sources tell keeps the first of their names, whatever the order of ingestion."""
+        others = [
+            t for t in self._store.read_nodes("Source", []) if pc.any(pc.less(t["id"], self._source)).as_py()
+        ]
+        if not others:
+            return facts
+        key = ["head", "tail", "relation"]
+        for stored in self._store.read_edges("FACT", ["relation", "source"]):
+            told = stored.filter(pc.less(stored["source"], self._source)).select(key)
+            if told.num_rows:
+                left = facts.join(told, keys=key, join_type="left anti")
+                self.matched["FACT"] += facts.num_rows - left.num_rows
+                facts = left
+        return facts
+
+    # -- alignments --------------------------------------------------------------------------------------------
+    def _write_alignments(self) -> None:
+        if not self._alignments:
+            return
+        held, self._alignments = pa.concat_tables(self._alignments), []
+        self._tell("aligning", 0, 0, held.num_rows)
+        done = self._store.align(held.select(["item", "entity"]))
+        self._tell("aligning", held.num_rows, held.num_rows, held.num_rows)
+        self.created["alignments"] += done.aligned
+        self.matched["alignments"] += done.unchanged
+        if done.folded:
+            self.created["items folded into entities"] += done.folded
+        for row in done.conflicts.to_pylist():
+            text = f"{row['item']}\t{row['entity']}"
+            self.conflicts.append(Reject(self._source, 0, f"alignment conflict: {row['reason']}", text))
+
+    # -- items -------------------------------------------------------------------------------------------------
+    def _item_nodes(self, items: pa.Array) -> pa.Array:
+        """The node ids of distinct item ids; makes the stubs of those that no alignment names."""
+        known_items, known_nodes = [pa.array([], pa.string())], [pa.array([], pa.string())]
+        for table in self._store.read_nodes("Entity", ["item_id"]):
+            named = table.filter(pc.is_valid(table["item_id"]))
+            known_items += named["item_id"].cast(pa.string()).chunks
+            known_nodes += named["id"].cast(pa.string()).chunks
+        where = pc.index_in(items, pa.concat_arrays(known_items))
+        nodes = pa.concat_arrays(known_nodes).take(where)
+        stubs = pc.binary_join_element_wise(ITEM_PREFIX, items, "")
+        new = pc.is_null(where)
+        self._nodes("Entity", pa.table({"id": stubs.filter(new), "item_id": items.filter(new)}))
+        return pc.coalesce(nodes, stubs)
+
+    # -- features ----------------------------------------------------------------------------------------------
+    def _write_features(self) -> None:
+        held, self._features = self._features, []
+        groups: dict[tuple[str, tuple[str, ...]], list[pa.Table]] = {}
+        for record in held:
+            groups.setdefault((record.of, tuple(record.table.column_names)), []).append(record.table)
+        for (of, _), tables in groups.items():
+            table = pa.concat_tables(tables)
+            ids = table["key"].combine_chunks()
+            if of == "item":
+                distinct = ids.unique()
+                ids = self._item_nodes(distinct).take(pc.index_in(ids, distinct))
+            table = table.set_column(table.column_names.index("key"), "id", ids)
+            self._nodes("User" if of == "user" else "Entity", table)
+
+    # -- purchases ---------------------------------------------------------------------------------------------
+    def _write_pairs(self) -> None:
+        if not self._pairs:
+            return
+        pairs, self._pairs = self._pairs.result(), Pairs(self._buffer)
+        self._nodes("User", pa.table({"id": _distinct(pairs["user"])}))
+        items = _distinct(pairs["item"])
+        targets = self._item_nodes(items).take(pc.index_in(pairs["item"].combine_chunks(), items))
+        edges = {
+            "head": pairs["user"],
+            "tail": targets,
+            "source": _constant(self._source, pairs.num_rows),
+            "count": pairs["count"],
+        }
+        # A column without any value is left out, so that a store need not write nulls.
+        edges |= {c: pairs[c] for c in ("first", "last", "rating") if pairs[c].null_count < pairs.num_rows}
+        self._edges("PURCHASED", pa.table(edges))
+
+    # -- into the store ----------------------------------------------------------------------------------------
+    def _nodes(self, label: str, table: pa.Table) -> None:
+        self._in_calls(label, table, lambda part: self._store.upsert_nodes(label, part))
+
+    def _edges(self, kind: str, table: pa.Table) -> None:
+        self._in_calls(kind, table, lambda part: self._store.upsert_edges(kind, part))
+
+    def _in_calls(self, what: str, table: pa.Table, write: Callable[[pa.Table], WriteStats]) -> None:
+        for start in range(0, table.num_rows, self._call):
+            self._tell(f"writing {what}", start, start, table.num_rows)
+            stats = write(table.slice(start, self._call))
+            self.created[what] += stats.created
+            self.matched[what] += stats.matched
+        if table.num_rows:
+            self._tell(f"writing {what}", table.num_rows, table.num_rows, table.num_rows)
+
+
+def _distinct(*columns: pa.ChunkedArray) -> pa.Array:
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    return pa.chunked_array(chunks, pa.string()).unique()
+
+
+def _constant(value: str, length: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), length)

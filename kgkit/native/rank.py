@@ -1,0 +1,59 @@
+"""Ranks of held-out items, compiled."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from kgkit.native.build import load
+from kgkit.native.threads import thread_count
+
+if TYPE_CHECKING:
+    import torch
+
+Ints = npt.NDArray[np.int64]
+
+
+def rank_positives(
+    scores: npt.NDArray[np.float32] | torch.Tensor,
+    mask_start: Ints,
+    mask_items: Ints,
+    pos_start: Ints,
+    pos_items: Ints,
+) -> Ints | None:
+    """0-based rank of each positive among the unmasked items of its row, or None without compiled kernels.
+
+    scores: float32 [B, n]. Row b's masked items are mask_items[mask_start[b]:mask_start[b + 1]], distinct within
+    a row; its positives are laid out alike. A rank counts the unmasked items with a higher score, and those with
+    an equal score and a smaller index; a score of NaN stands after all others. Returns int64 [len(pos_items)].
+    """
+    library = load("rank")
+    if library is None:
+        return None
+    table = scores if isinstance(scores, np.ndarray) else scores.detach().cpu().numpy()
+    table = np.ascontiguousarray(table, dtype=np.float32)
+    rows, n = table.shape
+    arrays = [np.ascontiguousarray(a, dtype=np.int64) for a in (mask_start, mask_items, pos_start, pos_items)]
+    for start, items in (arrays[:2], arrays[2:]):
+        # The kernel reads where these point: a wrong index must raise here rather than crash there.
+        if len(start) != rows + 1 or start[0] < 0 or (np.diff(start) < 0).any() or start[-1] > len(items):
+            raise ValueError(f"CSR starts must rise from 0 to at most {len(items)} in {rows + 1} steps")
+        if len(items) and (items.min() < 0 or items.max() >= n):
+            raise ValueError(f"item indices must lie in 0..{n - 1}")
+    ranks = np.zeros(len(arrays[3]), dtype=np.int64)
+    library.kgkit_rank_positives(
+        _pointer(table),
+        ctypes.c_int64(rows),
+        ctypes.c_int64(n),
+        *(_pointer(a) for a in arrays),
+        _pointer(ranks),
+        ctypes.c_int32(thread_count()),
+    )
+    return ranks
+
+
+def _pointer(array: npt.NDArray[np.float32] | Ints) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)

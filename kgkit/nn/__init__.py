@@ -1,0 +1,1 @@
+"""Equations that several papers share, one family a file."""

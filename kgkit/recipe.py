@@ -1,0 +1,84 @@
+"""Recipes: a TOML file that names sources to ingest in order.
+
+    store = "shop.lbug"          # optional; --store wins
+
+    [[source]]
+    connector = "purchases"
+    paths = ["logs/2024-01.csv", "logs/2024-02.csv"]
+    min_rating = 4
+
+Paths are relative to the recipe. Every key of a source but `connector` is one of that connector's options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kgkit.config import make_config, options_of, unknown_name
+from kgkit.connector import Connector
+from kgkit.errors import ConfigError
+from kgkit.registry import load_connector
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sources in order, each a connector with its checked options; `store` as people type it."""
+
+    store: str | None
+    sources: list[tuple[Connector, Any]]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads and checks a whole recipe before anything is ingested.
+
+    Raises ConfigError naming the file and the key; PluginError for an unknown connector.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"recipe {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path}: {error}") from None
+    for key in document:
+        if key not in ("store", "source"):
+            raise ConfigError(f"recipe {path}: {unknown_name('key', key, ('store', 'source'))}")
+    tables = document.get("source")
+    if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
+        raise ConfigError(f"recipe {path}: name at least one source in a [[source]] table")
+    store = document.get("store")
+    if store is not None and not isinstance(store, str):
+        raise ConfigError(f"recipe {path}: store must be text")
+    return Recipe(_beside(path, store), [_source(path, i, table) for i, table in enumerate(tables, start=1)])
+
+
+def _beside(recipe: Path, store: str | None) -> str | None:
+    """A store that is a path lies relative to the recipe; URIs stay as they are."""
+    if store is None or "://" in store or store == "neo4j-managed":
+        return store
+    scheme, colon, rest = store.rpartition(":")
+    return f"{scheme}{colon}{recipe.parent / rest}" if scheme in ("", "ladybug") else store
+
+
+def _source(recipe: Path, number: int, table: dict[str, Any]) -> tuple[Connector, Any]:
+    where = f"recipe {recipe}, source {number}"
+    values = dict(table)
+    name = values.pop("connector", None)
+    if not isinstance(name, str):
+        raise ConfigError(f'{where}: connector = "NAME" is missing')
+    connector = load_connector(name)()
+    try:
+        config: Any = make_config(connector.Config, values, what="key")
+    except ConfigError as error:
+        raise ConfigError(f"{where} ({name}): {error}") from None
+    relative: dict[str, Any] = {}
+    for option in options_of(connector.Config):
+        value = getattr(config, option.name)
+        if option.type is Path and value is not None:
+            relative[option.name] = (
+                tuple(recipe.parent / v for v in value) if option.many else recipe.parent / value
+            )
+    return connector, dataclasses.replace(config, **relative)

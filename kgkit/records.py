@@ -1,0 +1,80 @@
+"""What connectors yield: batches of rows as Arrow tables, keyed by the source's own ids.
+
+`kgkit.ingest` turns them into nodes and relationships; a connector never sees a store. Ids are strings. A connector
+may yield batches of any size in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # `kgkit --help` must not wait for pyarrow
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Triples of a knowledge graph. Columns: head, relation, tail (string)."""
+
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class Purchases:
+    """Interactions, one row per event or per pair.
+
+    Columns: user, item (string); optional count (int64, 1 when absent), time (int64, seconds since 1970 UTC) and
+    rating (float64). Rows of the same pair are joined by ingest: counts added, first and last time kept, the rating
+    of the latest.
+    """
+
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class Alignments:
+    """Which item is which entity. Columns: item, entity (string)."""
+
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class Features:
+    """Attributes. Columns: key (string), then one column a property (string, int64, float64 or bool).
+
+    `of` says what the key names: "user", "item" (its item id) or "entity" (its entity id).
+    """
+
+    of: str
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One malformed row: skipped, counted and listed."""
+
+    file: str
+    line: int
+    reason: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a reader is: rows seen since its last report, and bytes done of how many (0: unknown)."""
+
+    rows: int
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Rows that were well formed and left out on purpose: counted and reported, not rejected."""
+
+    rows: int
+    why: str
+
+
+Record = Facts | Purchases | Alignments | Features | Reject | Progress | Skipped

@@ -1,0 +1,209 @@
+"""One training run on disk: its folder, record (run.json), trace (trace.jsonl), split, checkpoint and weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kgkit.errors import ConfigError
+from kgkit.evaluate.splits import LabelledPairs, Split
+from kgkit.lazy import torch
+
+Observer = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass
+class Run:
+    """A run's folder and record. `record` is what run.json holds; `observe` hears of every epoch."""
+
+    folder: Path
+    record: dict[str, Any]
+    observe: Observer = field(default=lambda event, data: None)
+    resume: bool = False
+
+    @property
+    def id(self) -> str:
+        return str(self.record["id"])
+
+    # -- life ----------------------------------------------------------------------------------------------------
+    @classmethod
+    def create(cls, runs: Path, plugin: str, parameters: Mapping[str, Any], **more: Any) -> Run:
+        """Makes a new folder under `runs` and writes its first record."""
+        now = datetime.now(UTC)
+        id = f"{plugin}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        record = {
+            "id": id,
+            "plugin": plugin,
+            "status": "running",
+            "created": now.isoformat(timespec="milliseconds"),
+            "parameters": dict(parameters),
+            "seed": parameters.get("seed"),
+            **more,
+            "versions": versions(plugin),
+            "timings": {},
+            "metrics": {},
+        }
+        folder = runs / id
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise ConfigError(f"--runs {runs}: cannot make a folder there: {error.strerror}") from error
+        run = cls(folder, record)
+        run.save()
+        return run
+
+    @classmethod
+    def open(cls, runs: Path, id: str) -> Run:
+        """Opens a run by id, or by an unambiguous beginning of it. Raises ConfigError naming the ones there are."""
+        found = [r for r in list_runs(runs) if r["id"].startswith(id)]
+        exact = [r for r in found if r["id"] == id]
+        if len(exact or found) != 1:
+            known = ", ".join(r["id"] for r in (found or list_runs(runs))) or "none"
+            raise ConfigError(f"{'several runs start with' if found else 'no run'} {id!r} in {runs}: {known}")
+        record = (exact or found)[0]
+        return cls(runs / record["id"], record)
+
+    def update(self, **values: Any) -> None:
+        """Changes the record and saves it."""
+        self.record.update(values)
+        self.save()
+
+    def save(self) -> None:
+        """Writes run.json so that a kill leaves the old or the new one whole."""
+        _replace(
+            self.folder / "run.json",
+            lambda p: p.write_text(json.dumps(self.record, indent=2, default=str) + "\n"),
+        )
+
+    def erase(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self.folder)
+
+    # -- while training ------------------------------------------------------------------------------------------
+    def epoch_ended(self, line: Mapping[str, Any]) -> None:
+        """One line of trace.jsonl: epoch, losses by phase, validation metric, seconds."""
+        with (self.folder / "trace.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.observe("epoch", line)
+
+    def trace(self) -> list[dict[str, Any]]:
+        """The lines of trace.jsonl."""
+        path = self.folder / "trace.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def trim_trace(self, epochs: int) -> None:
+        """Forgets lines after an epoch: those whose checkpoint a kill prevented come again."""
+        kept = "".join(json.dumps(line) + "\n" for line in self.trace() if line["epoch"] <= epochs)
+        _replace(self.folder / "trace.jsonl", lambda p: p.write_text(kept))
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Adds the seconds of a block to timings[what]."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            timings = self.record["timings"]
+            timings[what] = round(timings.get(what, 0.0) + time.perf_counter() - started, 4)
+
+    # -- files ---------------------------------------------------------------------------------------------------
+    def save_tensors(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes NAME (checkpoint.pt, model.pt) atomically."""
+        _replace(self.folder / name, lambda p: torch.save(dict(content), p))
+
+    def load_tensors(self, name: str) -> dict[str, Any] | None:
+        """Reads NAME, or None if it is not there. Only tensors and plain values are unpickled."""
+        path = self.folder / name
+        if not path.exists():
+            return None
+        try:
+            loaded: dict[str, Any] = torch.load(path, weights_only=True)
+        except Exception as error:
+            raise ConfigError(
+                f"{path}: not a readable checkpoint ({error.__class__.__name__}); train again"
+            ) from error
+        return loaded
+
+    def save_split(self, split: Split) -> None:
+        """Stores the split (int32 ids), its hash going into the record."""
+        arrays = {
+            f"{part}_{column}": getattr(getattr(split, part), column).astype(
+                np.int32 if column != "label" else np.uint8
+            )
+            for part in ("train", "valid", "test")
+            for column in ("user", "item", "label")
+        }
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.savez(file, shape=np.array([split.users, split.items]), **arrays)
+
+        _replace(self.folder / "split.npz", write)
+
+    def load_split(self) -> Split:
+        """The split stored with the run. Raises ConfigError if its hash is not the recorded one."""
+        path = self.folder / "split.npz"
+        if not path.exists():
+            raise ConfigError(f"{path} is missing: this run cannot be evaluated or resumed; train again")
+        with np.load(path) as data:
+            train, valid, test = (
+                LabelledPairs(
+                    data[f"{part}_user"].astype(np.int64),
+                    data[f"{part}_item"].astype(np.int64),
+                    data[f"{part}_label"].astype(np.float32),
+                )
+                for part in ("train", "valid", "test")
+            )
+            users, items = (int(v) for v in data["shape"])
+        split = Split(train, valid, test, users, items)
+        if split.fingerprint != self.record.get("split"):
+            raise ConfigError(f"{path} is not the split that run {self.id} recorded; train again")
+        return split
+
+
+def list_runs(runs: Path) -> list[dict[str, Any]]:
+    """The records of all runs in a folder, oldest first."""
+    found = []
+    for path in runs.glob("*/run.json"):
+        try:
+            found.append(json.loads(path.read_text()))
+        except ValueError as error:
+            raise ConfigError(f"{path} is damaged ({error}): remove its folder") from error
+    return sorted(found, key=lambda r: (r["created"], r["id"]))
+
+
+def versions(plugin: str) -> dict[str, str]:
+    """Versions of what a result depends on, and of the distribution that brings the plugin."""
+    found = {"python": platform.python_version()}
+    for name in ("kgkit", "torch", "numpy", "pyarrow", "ladybug", "neo4j"):
+        found[name] = metadata.version(name)
+    for point in metadata.entry_points(group="kgkit.models", name=plugin):
+        if point.dist is not None:
+            found[point.dist.name] = point.dist.version
+    return found
+
+
+def peak_memory() -> int:
+    """Most memory that this process has held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes beside a file and renames, so that a kill leaves one of both whole."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    write(beside)
+    beside.replace(path)

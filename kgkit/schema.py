@@ -1,0 +1,125 @@
+"""The graph's labels, relationship types, keys and properties: the one place that names them.
+
+    (:User {id}) -[:PURCHASED {source, count, first, last, rating}]-> (:Entity {id, name, item_id})
+    (:Entity) -[:FACT {relation, rid, source}]-> (:Entity)
+    (:Entity) -[:COMPLETED {relation, score, run}]-> (:Entity)
+    (:User)   -[:RECOMMENDED {score, rank, run}]-> (:Entity)
+    (:Run {id, plugin, created, current, params, metrics, provenance})
+    (:Relation {id, rid})     the vocabulary of FACT, with the small integers that extraction reads
+    (:Source {id, connector, fingerprint, rows})     what was ingested to its end, so that it is not done twice
+    (:Kgkit {id, value})      settings of the graph itself: schema version, how facts are stored
+
+`source` is the id of the Source that told of a relationship.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kgkit.errors import StoreError
+
+SCHEMA_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class NodeKind:
+    """A label whose nodes are keyed by string `id`. `properties` maps fixed ones to "string", "int64", "float64", "bool"."""
+
+    label: str
+    properties: dict[str, str]
+    open: bool = False  # people's own attributes (features) may be added
+
+
+@dataclass(frozen=True)
+class EdgeKind:
+    """A relationship type. Two edges are the same if ends and `key` properties are equal."""
+
+    type: str
+    source: str
+    target: str
+    key: tuple[str, ...]
+    properties: dict[str, str]  # includes the key
+    answer: bool = False  # written by models: never read by a training extraction
+
+
+NODES = {
+    n.label: n
+    for n in (
+        NodeKind("User", {}, open=True),
+        NodeKind("Entity", {"name": "string", "item_id": "string"}, open=True),
+        NodeKind("Relation", {"rid": "int64"}),
+        NodeKind(
+            "Run",
+            {
+                "plugin": "string",
+                "created": "string",
+                "current": "bool",
+                "params": "string",
+                "metrics": "string",
+                "provenance": "string",
+            },
+        ),
+        NodeKind("Source", {"connector": "string", "fingerprint": "string", "rows": "int64"}),
+        NodeKind("Kgkit", {"value": "string"}),
+    )
+}
+
+EDGES = {
+    e.type: e
+    for e in (
+        EdgeKind("FACT", "Entity", "Entity", ("relation",), {"relation": "string", "source": "string"}),
+        EdgeKind(
+            "PURCHASED",
+            "User",
+            "Entity",
+            ("source",),
+            {"source": "string", "count": "int64", "first": "int64", "last": "int64", "rating": "float64"},
+        ),
+        EdgeKind(
+            "COMPLETED",
+            "Entity",
+            "Entity",
+            ("relation", "run"),
+            {
+                "relation": "string",
+                "score": "float64",
+                "probability": "float64",
+                "rank": "int64",
+                "run": "string",
+            },
+            answer=True,
+        ),
+        EdgeKind(
+            "RECOMMENDED",
+            "User",
+            "Entity",
+            ("run",),
+            {"score": "float64", "rank": "int64", "run": "string"},
+            answer=True,
+        ),
+    )
+}
+
+ITEM_PREFIX = "item:"  # id of an item that no alignment names (yet)
+
+
+def embedding_property(plugin: str) -> str:
+    """The node property that holds a plugin's vectors, e.g. `embedding_kgnn_ls`."""
+    return "embedding_" + re.sub(r"\W", "_", plugin)
+
+
+_IDENTIFIER = re.compile(r"[\w./:\-]+")
+
+
+def identifier(name: str) -> str:
+    """Quotes a label, relationship type or property name for Cypher: the only function that may do so.
+
+    An allow-list, because Cypher decodes unicode escapes before it parses, so that doubling back-ticks alone can be
+    broken out of. Raises StoreError for anything else.
+    """
+    if not _IDENTIFIER.fullmatch(name):
+        raise StoreError(
+            f"{name!r} cannot be used as a name in the graph: use letters, digits, '_', '.', '/', ':' and '-'"
+        )
+    return f"`{name}`"

@@ -1,0 +1,203 @@
+"""What models write into the embedded engine: vectors in slices, runs that replace each other at one instant.
+
+Measured: filling a vector column costs super-linear time in the rows between two checkpoints, and a checkpoint cannot
+be part of a transaction. So vectors are filled into a side property `<property>__next`, a few thousand rows and a
+checkpoint at a time, where nobody looks; one last transaction deletes the old answers, copies the new ones, and puts
+the side property in the place of the old (DROP and RENAME take part in transactions). Side properties that a killed
+process left are dropped by the next writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from kgkit.errors import StoreError
+from kgkit.schema import EDGES, NODES, embedding_property, identifier
+from kgkit.store.ladybug_engine import Engine
+from kgkit.store.ladybug_tables import SIDE, combine, declare, edge_kind, last_rows, node_columns, node_kind
+from kgkit.store.ladybug_write import copy_edges, edge_table, key_codes, lookup, resolve_ends
+from kgkit.store.port import Answers, RunRecord, Vectors
+
+SLICE = 5_000  # vectors between two checkpoints
+
+
+def drop_leftovers(engine: Engine) -> None:
+    """Drops side properties that a killed process was filling."""
+    for label in NODES:
+        for name in node_columns(engine, label, side=True):
+            if name.endswith(SIDE):
+                _drop(engine, label, name)
+
+
+def write_vectors(engine: Engine, prop: str, vectors: Vectors) -> int:
+    """`GraphStore.write_vectors`. Vectors of another length than before take the place of all of them."""
+    matrix = _checked(vectors)
+    type_ = f"FLOAT[{matrix.shape[1]}]"
+    identifier(prop)
+    have = node_columns(engine, vectors.label).get(prop)
+    if have is not None and not have.startswith("FLOAT["):
+        raise StoreError(
+            f"{vectors.label} has a property {prop!r} of type {have}: no vectors can be kept there"
+        )
+    if have is not None and have != type_:
+        _drop(engine, vectors.label, prop)
+    if have != type_:
+        declare(engine, vectors.label, {prop: type_})
+    return _fill(engine, prop, vectors)
+
+
+def replace_answers(
+    engine: Engine, run: RunRecord, vectors: Iterable[Vectors], answers: Iterable[Answers]
+) -> dict[str, int]:
+    """`GraphStore.replace_answers`."""
+    prop = embedding_property(run.plugin)
+    drop_leftovers(engine)
+    tables = _answer_tables(engine, run, answers)
+    written: dict[str, int] = {}
+    sides: dict[str, str] = {}
+    try:
+        for part in vectors:
+            matrix = _checked(part)
+            type_ = f"FLOAT[{matrix.shape[1]}]"
+            if not node_kind(part.label).open:
+                raise StoreError(f"{part.label} nodes have no vectors")
+            if sides.setdefault(part.label, type_) != type_:
+                raise StoreError(
+                    f"vectors of {part.label} have different lengths: {sides[part.label]} and {type_}"
+                )
+            side = identifier(prop + SIDE)
+            engine.rows(f"ALTER TABLE {identifier(part.label)} ADD IF NOT EXISTS {side} {type_}")
+            written["embeddings"] = written.get("embeddings", 0) + _fill(engine, prop + SIDE, part)
+        with engine.transaction():
+            _swap(engine, run, prop, sides, tables)
+    except BaseException:
+        drop_leftovers(engine)
+        raise
+    engine.checkpoint()
+    return written | {kind: table.num_rows for kind, table in tables.items()}
+
+
+def erase_run(engine: Engine, run_id: str) -> int:
+    """`GraphStore.erase_run`."""
+    found = engine.rows("MATCH (r:Run {`id`: $run}) RETURN r.plugin, r.`current`", {"run": run_id})
+    if not found:
+        return 0
+    plugin, current = found[0]
+    removed = 1
+    with engine.transaction():
+        removed += _delete_answers(engine, [run_id])
+        if current:
+            prop = embedding_property(plugin)
+            for label in NODES:
+                if prop in node_columns(engine, label):
+                    query = f"MATCH (n:{identifier(label)}) WHERE n.{identifier(prop)} IS NOT NULL RETURN count(*)"
+                    removed += int(engine.rows(query)[0][0])
+                    _drop(engine, label, prop)
+        engine.rows("MATCH (r:Run {`id`: $run}) DELETE r", {"run": run_id})
+    return removed
+
+
+def _checked(vectors: Vectors) -> np.ndarray:
+    matrix = np.ascontiguousarray(vectors.matrix, dtype=np.float32)
+    if matrix.ndim != 2 or matrix.shape[0] != len(vectors.ids) or matrix.shape[1] == 0:
+        raise StoreError(
+            f"vectors of {vectors.label}: {len(vectors.ids)} ids and a matrix of shape {matrix.shape}"
+        )
+    return matrix
+
+
+def _fill(engine: Engine, prop: str, vectors: Vectors) -> int:
+    """Sets a declared vector property in slices, each checkpointed; returns how many nodes have it now."""
+    label, ids, matrix = vectors.label, vectors.ids.cast(pa.string()), _checked(vectors)
+    dictionary = ids.dictionary_encode()
+    rows, _ = last_rows(np.asarray(dictionary.indices, dtype=np.int64))
+    offsets, _ = lookup(engine, label, ids.take(pa.array(rows)))
+    rows = rows[offsets >= 0][np.argsort(offsets[offsets >= 0], kind="stable")]  # in the order of the file
+    for start in range(0, len(rows), SLICE):
+        part = rows[start : start + SLICE]
+        flat = pa.array(matrix[part].reshape(-1))
+        table = pa.table(
+            {"c0": ids.take(pa.array(part)), "c1": pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])}
+        )
+        engine.rows(
+            f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) SET n.{identifier(prop)} = c1",
+            {"t": table},
+        )
+        engine.checkpoint()
+    return len(rows)
+
+
+def _drop(engine: Engine, label: str, prop: str) -> None:
+    engine.rows(f"ALTER TABLE {identifier(label)} DROP {identifier(prop)}")
+
+
+def _answer_tables(engine: Engine, run: RunRecord, answers: Iterable[Answers]) -> dict[str, pa.Table]:
+    """The relationships to write by kind, checked: known ends, one row a key."""
+    parts: dict[str, list[pa.Table]] = {}
+    for part in answers:
+        kind = edge_kind(part.kind)
+        if not kind.answer:
+            raise StoreError(
+                f"{part.kind} is for what was observed: answers are {', '.join(_answer_kinds())}"
+            )
+        given = part.table.drop(["run"]) if "run" in part.table.column_names else part.table
+        run_column = pa.array([run.id], pa.string()).take(pa.array(np.zeros(given.num_rows, dtype=np.int64)))
+        parts.setdefault(part.kind, []).append(edge_table(kind, given.append_column("run", run_column)))
+    out = {}
+    for name, tables in parts.items():
+        kind = edge_kind(name)
+        table = pa.concat_tables(tables, promote_options="default").combine_chunks()
+        columns = list(
+            zip(resolve_ends(engine, kind, table, "error"), (np.zeros(0, np.int64),) * 2, strict=True)
+        )
+        for key in kind.key:
+            columns.append(key_codes(table[key], table[key].slice(0, 0)))
+        out[name] = table.take(pa.array(np.sort(last_rows(combine(columns)[0])[0])))
+    return out
+
+
+def _answer_kinds() -> list[str]:
+    return [kind.type for kind in EDGES.values() if kind.answer]
+
+
+def _delete_answers(engine: Engine, runs: list[str]) -> int:
+    """Deletes the relationships of some runs and returns how many they were."""
+    removed = 0
+    for kind in _answer_kinds():
+        match = f"MATCH ()-[r:{identifier(kind)}]->() WHERE r.run IN $runs"
+        removed += int(engine.rows(f"{match} RETURN count(*)", {"runs": runs})[0][0])
+        engine.rows(f"{match} DELETE r", {"runs": runs})
+    return removed
+
+
+def _swap(
+    engine: Engine, run: RunRecord, prop: str, sides: Mapping[str, str], tables: Mapping[str, pa.Table]
+) -> None:
+    """The instant at which the new answers take the place of the old; within a transaction."""
+    before = engine.rows("MATCH (r:Run) WHERE r.plugin = $plugin RETURN r.`id`", {"plugin": run.plugin})
+    _delete_answers(engine, sorted({run.id, *(row[0] for row in before)}))
+    engine.rows("MATCH (r:Run) WHERE r.plugin = $plugin SET r.`current` = false", {"plugin": run.plugin})
+    engine.rows(
+        "MERGE (r:Run {`id`: $id}) SET r.plugin = $plugin, r.created = $created, r.`current` = true, "
+        "r.params = $params, r.metrics = $metrics, r.provenance = $provenance",
+        {
+            "id": run.id,
+            "plugin": run.plugin,
+            "created": run.created,
+            "params": run.params,
+            "metrics": run.metrics,
+            "provenance": run.provenance,
+        },
+    )
+    for kind, table in tables.items():
+        if table.num_rows:
+            copy_edges(engine, edge_kind(kind), table)
+    for label in NODES:
+        if prop in node_columns(engine, label):
+            _drop(engine, label, prop)
+        if label in sides:
+            side = identifier(prop + SIDE)
+            engine.rows(f"ALTER TABLE {identifier(label)} RENAME {side} TO {identifier(prop)}")

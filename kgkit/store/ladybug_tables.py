@@ -1,0 +1,223 @@
+"""The graph's tables in the embedded engine, and Arrow tables made fit for them: types, names, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kgkit.errors import StoreError
+from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, EdgeKind, NodeKind, identifier
+from kgkit.store.ladybug_engine import Engine
+
+SIDE = "__next"  # end of the name of a vector property that is being filled, and not yet visible
+_ENGINE_TYPES = {"string": "STRING", "int64": "INT64", "float64": "DOUBLE", "bool": "BOOL"}
+_ARROW_TYPES = {"STRING": pa.string(), "INT64": pa.int64(), "DOUBLE": pa.float64(), "BOOL": pa.bool_()}
+
+# Functions of Cypher that the engine lacks; macros are stored with the graph.
+_MACROS = {
+    "TYPE": "type(r) AS label(r)",
+    "TOINTEGER": "toInteger(x) AS CAST(x AS INT64)",
+    "TOFLOAT": "toFloat(x) AS CAST(x AS DOUBLE)",
+    "TOSTRING": "toString(x) AS CAST(x AS STRING)",
+}
+
+
+def node_kind(label: str) -> NodeKind:
+    """The label's description. Raises StoreError for a label that is not of the schema."""
+    if label not in NODES:
+        raise StoreError(f"unknown label {label!r}: the graph has {', '.join(sorted(NODES))}")
+    return NODES[label]
+
+
+def edge_kind(kind: str) -> EdgeKind:
+    """The relationship type's description. Raises StoreError for one that is not of the schema."""
+    if kind not in EDGES:
+        raise StoreError(f"unknown relationship type {kind!r}: the graph has {', '.join(sorted(EDGES))}")
+    return EDGES[kind]
+
+
+def create_tables(engine: Engine) -> None:
+    """Makes tables and macros, and leaves those that are there. Raises StoreError for a graph of another version."""
+    found = {row[1] for row in engine.rows("CALL SHOW_TABLES() RETURN *")}
+    for node in NODES.values():
+        if node.label not in found:
+            columns = "".join(f", {identifier(p)} {_ENGINE_TYPES[t]}" for p, t in node.properties.items())
+            engine.rows(
+                f"CREATE NODE TABLE IF NOT EXISTS {identifier(node.label)}(`id` STRING PRIMARY KEY{columns})"
+            )
+    for edge in EDGES.values():
+        if edge.type not in found:
+            columns = "".join(f", {identifier(p)} {t}" for p, t in edge_columns(edge).items())
+            ends = f"FROM {identifier(edge.source)} TO {identifier(edge.target)}"
+            engine.rows(f"CREATE REL TABLE IF NOT EXISTS {identifier(edge.type)}({ends}{columns})")
+    macros = {row[0] for row in engine.rows("CALL SHOW_MACROS() RETURN *")}
+    for name, text in _MACROS.items():
+        if name not in macros:
+            engine.rows(f"CREATE MACRO {text}")
+    check_version(engine)
+    engine.rows("MERGE (k:Kgkit {id: 'schema'}) ON CREATE SET k.value = $v", {"v": SCHEMA_VERSION})
+
+
+def check_version(engine: Engine) -> None:
+    """Raises StoreError for a file that is no graph of kgkit, or one of another schema version."""
+    if "Kgkit" not in {row[1] for row in engine.rows("CALL SHOW_TABLES() RETURN *")}:
+        raise StoreError(
+            f"{engine.path} is a database, but not a graph of kgkit: make one with `kgkit ingest`"
+        )
+    found = engine.rows("MATCH (k:Kgkit {id: 'schema'}) RETURN k.value")
+    if found and found[0][0] != SCHEMA_VERSION:
+        raise StoreError(
+            f"{engine.path} has schema version {found[0][0]}, this kgkit knows version {SCHEMA_VERSION}: "
+            "use the kgkit that wrote it, or ingest again"
+        )
+
+
+def edge_columns(kind: EdgeKind) -> dict[str, str]:
+    """Properties of a relationship table with the engine's types, in the table's order."""
+    columns = {p: _ENGINE_TYPES[t] for p, t in kind.properties.items()}
+    if kind.type == "FACT":
+        columns["rid"] = "INT64"  # small integer of the relation: extraction reads it 3x as fast as the name
+    return columns
+
+
+def node_columns(engine: Engine, label: str, *, side: bool = False) -> dict[str, str]:
+    """Properties that nodes of a label have now, with the engine's types, without `id`.
+
+    `side` adds those that are still being filled.
+    """
+    rows = engine.rows(f"CALL TABLE_INFO('{node_kind(label).label}') RETURN *")
+    return {r[1]: r[2] for r in rows if r[1] != "id" and (side or not r[1].endswith(SIDE))}
+
+
+def declare(engine: Engine, label: str, types: Mapping[str, str]) -> None:
+    """Adds properties that an open label does not have yet. Raises StoreError for a closed label or a clash."""
+    kind = node_kind(label)
+    have = node_columns(engine, label)
+    folded = {name.casefold(): name for name in ("id", *have)}
+    for name, type_ in types.items():
+        if name in have:
+            continue
+        if name.endswith(SIDE) or name.startswith("_"):
+            raise StoreError(
+                f"{name!r} cannot be a property: names with leading '_' and ending {SIDE!r} are taken"
+            )
+        if name.casefold() in folded:
+            raise StoreError(
+                f"{label} has a property {folded[name.casefold()]!r}, and the engine does not tell it from {name!r}"
+            )
+        if not kind.open:
+            raise StoreError(f"{label} has no property {name!r}: it has {', '.join(kind.properties)}")
+        engine.rows(f"ALTER TABLE {identifier(label)} ADD {identifier(name)} {type_}")
+        folded[name.casefold()] = name
+
+
+def engine_type(name: str, type_: pa.DataType) -> str | None:
+    """The engine's type for an Arrow type; None for a column of nulls. Raises StoreError for types it cannot keep."""
+    if pa.types.is_dictionary(type_):
+        return engine_type(name, type_.value_type)
+    if pa.types.is_null(type_):
+        return None
+    if pa.types.is_boolean(type_):
+        return "BOOL"
+    if pa.types.is_integer(type_):
+        return "INT64"
+    if pa.types.is_floating(type_):
+        return "DOUBLE"
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        return "STRING"
+    if pa.types.is_fixed_size_list(type_) and pa.types.is_floating(type_.value_type):
+        return f"FLOAT[{type_.list_size}]"
+    raise StoreError(
+        f"property {name!r} has type {type_}: use string, int64, float64, bool or a vector of floats"
+    )
+
+
+def fit(name: str, column: pa.ChunkedArray, type_: str) -> pa.Array:
+    """A column in the Arrow type of the engine's `type_`, in one piece. Raises StoreError when a value has no place."""
+    wanted = _ARROW_TYPES.get(type_)
+    if wanted is None:
+        size = int(type_.removesuffix("]").rpartition("[")[2] or 0)
+        wanted = pa.list_(pa.float32(), size) if size else column.type
+    try:
+        fitted = column.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise StoreError(
+            f"property {name!r} holds {type_} in the graph, and the new values are {column.type}: {error}"
+        ) from None
+    # to_numpy and the like want one chunk; combining no chunks would lose the type.
+    return fitted.combine_chunks() if fitted.num_chunks else pa.array([], wanted)
+
+
+def keys(name: str, table: pa.Table) -> pa.Array:
+    """A column of ids or keys as one string array. Raises StoreError when absent, or with nulls or empty strings."""
+    if name not in table.column_names:
+        raise StoreError(f"the table lacks the column {name!r}; it has {', '.join(table.column_names)}")
+    column = fit(name, table[name], "STRING")
+    if column.null_count or (len(column) and pc.min(pc.binary_length(column)).as_py() == 0):
+        raise StoreError(f"column {name!r} holds an id that is null or empty")
+    return column
+
+
+def last_rows(key: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Row numbers of the last row of each distinct key, and those keys, sorted."""
+    order = np.argsort(key)
+    ordered = key[order]
+    first = np.ones(len(ordered), dtype=bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    if first.all():
+        return order, ordered
+    return np.maximum.reduceat(order, np.flatnonzero(first)), ordered[first]
+
+
+def codes(column: pa.Array, vocabulary: pa.Array) -> npt.NDArray[np.int64]:
+    """Positions of values in a vocabulary; -1 for those that are not in it."""
+    found = pc.index_in(column, vocabulary)
+    return np.asarray(pc.fill_null(found, -1), dtype=np.int64)
+
+
+def combine(columns: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.int64]
+]:  # fmt: skip
+    """One int64 for each row of several small non-negative integers: equal if and only if all of them are.
+
+    columns: pairs (of new rows [N], of stored rows [M]); returns the pair of combined keys.
+    """
+    new, old = columns[0]
+    for more_new, more_old in columns[1:]:
+        size = 1 + int(max(more_new.max(initial=0), more_old.max(initial=0)))
+        if (1 + int(max(new.max(initial=0), old.max(initial=0)))) * size >= 2**62:
+            both = np.unique(np.concatenate([new, old]), return_inverse=True)[1]
+            new, old = both[: len(new)], both[len(new) :]
+        new, old = new * size + more_new, old * size + more_old
+    return new, old
+
+
+def differs(
+    new: pa.ChunkedArray, old: pa.ChunkedArray, rows: npt.NDArray[np.int64], old_rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """bool [M]: where a new value, in row `rows`, is given and is not the stored one, in row `old_rows`."""
+    given: npt.NDArray[np.bool_] = np.asarray(pc.is_valid(new), dtype=bool)[rows]
+    if pa.types.is_fixed_size_list(new.type):
+        return given
+    if pa.types.is_string(new.type):
+        # Strings repeat: comparing their numbers in a dictionary takes a fraction of the time.
+        now, before = shared_codes(new, old)
+        given &= now[rows] != before[old_rows]
+        return given
+    unequal = pc.not_equal(new.take(pa.array(rows)), old.take(pa.array(old_rows)))
+    given &= np.asarray(pc.fill_null(unequal, True), dtype=bool)
+    return given
+
+
+def shared_codes(
+    new: pa.ChunkedArray, old: pa.ChunkedArray
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Small non-negative integers for the strings of two columns, equal where the strings are; 0 is null."""
+    encoded = pa.chunked_array([*new.chunks, *old.chunks], pa.string()).dictionary_encode()
+    parts = [np.asarray(pc.fill_null(c.indices, -1), dtype=np.int64) for c in encoded.chunks]
+    both = np.concatenate([np.zeros(0, dtype=np.int64), *parts]) + 1
+    return both[: len(new)], both[len(new) :]

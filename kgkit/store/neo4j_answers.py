@@ -1,0 +1,184 @@
+"""What models say, into Neo4j: one transaction that takes the old answers out and puts the new ones in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+import neo4j
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from neo4j.exceptions import DriverError, Neo4jError
+
+from kgkit.errors import RetryableStoreError, StoreError
+from kgkit.schema import EDGES, embedding_property, identifier
+from kgkit.store import neo4j_cypher as cypher
+from kgkit.store.neo4j_connection import Connection
+from kgkit.store.neo4j_read import key_map, label_of, with_vector
+from kgkit.store.neo4j_write import (
+    NewEdges,
+    columns_codes,
+    create_batches,
+    joint_key,
+    last_rows,
+    plain_column,
+    run_batches,
+    text_column,
+    vector_rows,
+)
+from kgkit.store.port import Answers, Ints, RunRecord, Vectors
+
+LABELS = ("User", "Entity")  # the nodes that have embeddings
+KINDS = tuple(kind.type for kind in EDGES.values() if kind.answer)
+_BATCH = 20_000
+
+
+class Nodes:
+    """Ids and handles of labels, read once each."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._maps = connection, dict[str, tuple[pa.Array, Ints]]()
+
+    def handles(self, label: str, ids: pa.Array) -> Ints:
+        """int64 [K], -1 for ids that are not there."""
+        if label not in self._maps:
+            self._maps[label] = key_map(self._connection, label)
+        known, handles = self._maps[label]
+        rows = pc.fill_null(pc.index_in(ids, value_set=known), -1).to_numpy(zero_copy_only=False)
+        return (
+            np.where(rows < 0, -1, handles[rows]) if len(handles) else np.full(len(ids), -1, dtype=np.int64)
+        )
+
+
+def replace_answers(
+    connection: Connection, run: RunRecord, vectors: Iterable[Vectors], answers: Iterable[Answers]
+) -> dict[str, int]:
+    """See GraphStore.replace_answers.
+
+    The client holds one batch at a time; the server holds the transaction until it is committed. Raises
+    RetryableStoreError, with nothing changed, when the server goes away.
+    """
+    prop = embedding_property(run.plugin)
+    identifier(prop)
+    nodes = Nodes(connection)
+    had = {label: with_vector(connection, label, prop)[0] for label in LABELS}
+    written: dict[str, int] = {"embeddings": 0}
+    with connection.errors(), connection.session(write=True) as session:
+        tx = session.begin_transaction()
+        try:
+            tx.run(cypher.LOCK_WRITER).consume()
+            runs = [r["id"] for r in tx.run(cypher.RUNS_OF_PLUGIN, plugin=run.plugin)] + [run.id]
+            for kind in KINDS:
+                tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=runs).consume()
+            kept: dict[str, list[Ints]] = {label: [] for label in LABELS}
+            for part in vectors:
+                kept.setdefault(part.label, []).append(_set_vectors(tx, nodes, part, prop))
+                written["embeddings"] += len(kept[part.label][-1])
+            for label, handles in had.items():
+                stale = np.setdiff1d(handles, np.concatenate([np.zeros(0, dtype=np.int64), *kept[label]]))
+                _remove(tx, stale, prop)
+            for answer in answers:
+                edges = _edges(nodes, answer)
+                run_batches(tx, create_batches(answer.kind, edges, extra={"run": run.id}))
+                written[answer.kind] = written.get(answer.kind, 0) + len(edges)
+            tx.run(cypher.RETIRE_RUNS, plugin=run.plugin).consume()
+            properties = {
+                k: getattr(run, k) for k in ("plugin", "created", "params", "metrics", "provenance")
+            }
+            tx.run(cypher.WRITE_RUN, id=run.id, properties=properties).consume()
+            _commit(connection, tx, run, written)
+        finally:
+            with contextlib.suppress(DriverError, Neo4jError):
+                tx.close()  # takes everything back unless it was committed
+    return written
+
+
+def _commit(connection: Connection, tx: neo4j.Transaction, run: RunRecord, written: dict[str, int]) -> None:
+    """Commits; when the answer is lost, looks whether it happened."""
+    try:
+        tx.commit()
+    except (DriverError, Neo4jError) as error:
+        trouble = connection.translate(error)
+        if not isinstance(trouble, RetryableStoreError):
+            raise trouble from error
+        connection.settle()
+        rows = connection.read(cypher.RUN, id=run.id)
+        counts = {k: answers_of(connection, k, run.id) for k in KINDS}
+        if not (rows and rows[0]["current"] and all(counts[k] == written.get(k, 0) for k in KINDS)):
+            raise RetryableStoreError(f"{trouble} Nothing of run {run.id} was written.") from error
+
+
+def answers_of(connection: Connection, kind: str, run_id: str) -> int:
+    """How many relationships of a kind a run wrote."""
+    return int(connection.read(cypher.COUNT_ANSWERS.format(type=identifier(kind)), run=run_id)[0]["n"])
+
+
+def _set_vectors(tx: neo4j.Transaction, nodes: Nodes, vectors: Vectors, prop: str) -> Ints:
+    """Sets the vectors of nodes that exist, and returns their handles."""
+    if len(vectors.ids) == 0:
+        return np.zeros(0, dtype=np.int64)
+    handles = nodes.handles(vectors.label, vectors.ids)
+    rows = last_rows(columns_codes(vectors.ids))
+    rows = rows[handles[rows] >= 0]
+    text = _text(cypher.SET_VECTORS.format(label=label_of(vectors.label)))
+    for batch in vector_rows(vectors, rows[np.argsort(handles[rows])]):
+        tx.run(text, rows=batch, prop=prop).consume()
+    return handles[rows]
+
+
+def _remove(tx: neo4j.Transaction | neo4j.ManagedTransaction, handles: Ints, prop: str) -> None:
+    text = _text(cypher.REMOVE_PROPERTY.format(prop=identifier(prop)))
+    for start in range(0, len(handles), _BATCH):
+        tx.run(text, handles=handles[start : start + _BATCH].tolist()).consume()
+
+
+def _edges(nodes: Nodes, answers: Answers) -> NewEdges:
+    """The rows of an answer by handle, the last of each key. Raises StoreError for unknown ends or properties."""
+    if answers.kind not in KINDS:
+        raise StoreError(f"{answers.kind} is not what a model may write: answers are {', '.join(KINDS)}")
+    kind, table = EDGES[answers.kind], answers.table
+    ends = []
+    for column, label in (("head", kind.source), ("tail", kind.target)):
+        ids = text_column(table, column, kind.type)
+        handles = nodes.handles(label, ids)
+        if (handles < 0).any():
+            unknown = ids[int(np.argmin(handles))].as_py()
+            raise StoreError(f"{kind.type}: {unknown!r} is not the id of any {label} in the graph")
+        ends.append(handles)
+    columns = {k: text_column(table, k, kind.type) for k in kind.key if k != "run"}
+    for name in table.column_names:
+        if name in ("head", "tail", "run", *columns):
+            continue
+        if name not in kind.properties:
+            raise StoreError(f"{kind.type} has no property {name!r}: it has {', '.join(kind.properties)}")
+        columns[name] = plain_column(table, name)
+    edges = NewEdges(ends[0], ends[1], columns)
+    if len(edges) == 0:
+        return edges
+    codes = [columns_codes(columns[k]) for k in kind.key if k != "run"]
+    return edges.take(last_rows(joint_key([edges.source, edges.target, *codes])))
+
+
+def erase_run(connection: Connection, run_id: str) -> int:
+    """See GraphStore.erase_run: one transaction."""
+    found = connection.read(cypher.RUN, id=run_id)
+    prop = embedding_property(found[0]["plugin"]) if found and found[0]["current"] else None
+    vectors = [with_vector(connection, label, prop)[0] for label in LABELS] if prop else []
+
+    def work(tx: neo4j.ManagedTransaction) -> int:
+        removed = 0
+        for kind in KINDS:
+            text = _text(cypher.DELETE_ANSWERS.format(type=identifier(kind)))
+            removed += tx.run(text, runs=[run_id]).consume().counters.relationships_deleted
+        for handles in vectors:
+            _remove(tx, handles, prop or "")
+            removed += len(handles)
+        return removed + tx.run(cypher.DELETE_RUN, id=run_id).consume().counters.nodes_deleted
+
+    return connection.transaction(work)
+
+
+def _text(text: str) -> Any:
+    return text

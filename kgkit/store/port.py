@@ -1,0 +1,268 @@
+"""The GraphStore port: what every graph database must do for kgkit, and nothing more.
+
+Tables are Arrow, keys are the source's own string ids; adapters translate, batch and retry, and hold no other logic.
+`kgkit.testing.store_contract` is the behaviour in tests.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class WriteStats:
+    """What an upsert did: rows that made something new, rows that were there already, rows without their end nodes."""
+
+    created: int = 0
+    matched: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: WriteStats) -> WriteStats:
+        return WriteStats(
+            self.created + other.created, self.matched + other.matched, self.skipped + other.skipped
+        )
+
+
+@dataclass(frozen=True)
+class AlignStats:
+    """What an alignment did.
+
+    `aligned` rows newly set an item_id, `unchanged` were so already, `folded` is how many stub nodes `item:<id>` were
+    merged into their entity. `conflicts` has columns item, entity, reason (string): rows left undone because the item
+    already is another entity, or the entity another item.
+    """
+
+    aligned: int
+    unchanged: int
+    folded: int
+    conflicts: pa.Table
+
+
+@dataclass(frozen=True)
+class EdgeColumns:
+    """Relationships as arrays of equal length E.
+
+    source, target: int64 [E], row numbers into `source_ids` / `target_ids` (the ranks of the ids among the sorted ids
+    of their label). `columns` holds the properties asked for: int64, float64 or object arrays [E].
+    """
+
+    source: Ints
+    target: Ints
+    columns: dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class NodeIndex:
+    """All nodes of one label. ids: string [N], sorted by code point, so that a row number is a stable dense id.
+
+    handles: int64 [N], the engine's own ids, good within one extraction only.
+    """
+
+    label: str
+    ids: pa.Array
+    handles: Ints
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """Answer of a Cypher query. Values are plain Python: nodes and relationships are dicts, sums are ints or floats."""
+
+    columns: list[str]
+    rows: Iterator[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A training run as the graph remembers it (node `Run`). params, metrics and provenance are JSON documents."""
+
+    id: str
+    plugin: str
+    created: str
+    params: str = "{}"
+    metrics: str = "{}"
+    provenance: str = "{}"
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Embeddings for nodes of one label. ids: string [N]; matrix: float32 [N, d]."""
+
+    label: str
+    ids: pa.Array
+    matrix: Floats
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Relationships that a model says. kind: COMPLETED or RECOMMENDED; table: head, tail (string ids), properties.
+
+    The property `run` is filled in by the store.
+    """
+
+    kind: str
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class StoreCapabilities:
+    """Lawful differences between engines; code asks here, never for the class."""
+
+    dialect: str  # "neo4j" or "ladybug"
+    vector_index: bool
+    relationship_types: str = (
+        "property"  # "property": FACT {relation}; "native": one relationship type a relation
+    )
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class GraphStore(ABC):
+    """A graph database. Use as a context manager, or call `close`.
+
+    Every method raises StoreError (RetryableStoreError when the same call may succeed later).
+    """
+
+    uri: str  # as people type it, without secrets
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> StoreCapabilities: ...
+
+    # -- schema ------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def ensure_schema(self) -> None:
+        """Makes tables or constraints of `kgkit.schema`. Idempotent, and called by the writers themselves."""
+
+    # -- observed facts in -------------------------------------------------------------------------------------
+    @abstractmethod
+    def upsert_nodes(self, label: str, table: pa.Table) -> WriteStats:
+        """Creates or updates nodes. Column `id` (string), then properties; a null leaves what is stored.
+
+        Properties unknown so far are added to labels that are open (`NodeKind.open`). Ids doubled within the table
+        count once, the last row winning.
+        """
+
+    @abstractmethod
+    def upsert_edges(self, kind: str, table: pa.Table, *, missing: str = "error") -> WriteStats:
+        """Creates or updates relationships of a `kgkit.schema.EDGES` kind.
+
+        Columns head, tail (string ids of the two ends), then key and other properties; a null leaves what is stored.
+        Rows doubled within the table count once, the last winning. `missing` says what to do about unknown ends:
+        "error" (before anything is written), "skip" (counted), or "create". FACT rows register their relation in
+        `Relation`.
+        """
+
+    @abstractmethod
+    def align(self, table: pa.Table) -> AlignStats:
+        """Says which item is which entity (columns item, entity). Creates entities that are missing.
+
+        A stub `item:<id>` is folded into its entity: relationships (of every kind, keys colliding updated in place)
+        and properties move, the stub goes, all in one transaction, so that any kill leaves a whole graph.
+        """
+
+    # -- reading -----------------------------------------------------------------------------------------------
+    @abstractmethod
+    def node_index(self, label: str) -> NodeIndex: ...
+
+    @abstractmethod
+    def edges(
+        self,
+        kind: str,
+        source_index: NodeIndex,
+        target_index: NodeIndex,
+        *,
+        properties: Sequence[str] = (),
+    ) -> EdgeColumns:
+        """All relationships of one kind, by Cypher, straight into arrays. FACT offers the int64 property `rid`."""
+
+    @abstractmethod
+    def edge_cypher(self, kind: str, properties: Sequence[str] = ()) -> str:
+        """The Cypher that `edges` sends, for people to read."""
+
+    @abstractmethod
+    def facts_around(self, seeds: Ints, hops: int, index: NodeIndex) -> EdgeColumns:
+        """The FACTs (with property rid) on any path of at most `hops` steps, direction ignored, from the seeds.
+
+        seeds: int64 [S] rows of `index` (label Entity). One Cypher query per hop; each fact comes once.
+        """
+
+    @abstractmethod
+    def read_nodes(self, label: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Nodes in bounded tables with column id and the properties (all that exist, vectors too, when None)."""
+
+    @abstractmethod
+    def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Relationships in bounded tables with columns head, tail (string ids) and the properties."""
+
+    @abstractmethod
+    def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
+        """The ids that have the vector property, and float32 [N, d]. Empty with d = 0 when nobody has it."""
+
+    @abstractmethod
+    def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
+        """The k nodes nearest to a node by cosine of the vector property, best first; by index where there is one."""
+
+    @abstractmethod
+    def query(
+        self, cypher: str, params: Mapping[str, Any] | None = None, *, write: bool = False
+    ) -> QueryResult:
+        """Runs people's Cypher. Read-only unless `write`: then ReadOnlyStoreError for a statement that writes."""
+
+    @abstractmethod
+    def stats(self) -> dict[str, Any]:
+        """Counts in the same words on every engine.
+
+        {"nodes": {"User", "Entity", "Item" (entities with an item_id), "Run"},
+         "relationships": {"FACT", "PURCHASED", "COMPLETED", "RECOMMENDED"}, "relations": {name: facts}}, keys sorted.
+        """
+
+    # -- answers out -------------------------------------------------------------------------------------------
+    @abstractmethod
+    def write_vectors(self, prop: str, vectors: Vectors) -> int:
+        """Sets a vector property on existing nodes and returns how many; unknown ids are left out."""
+
+    @abstractmethod
+    def replace_answers(
+        self, run: RunRecord, vectors: Iterable[Vectors], answers: Iterable[Answers]
+    ) -> dict[str, int]:
+        """Writes a run with its embeddings (property `embedding_<plugin>`) and relationships.
+
+        Answers of earlier runs of the same plugin go at the same instant: no reader ever sees a mix, or nothing, and
+        their Run nodes stay with current = false. Returns the rows written by kind ("embeddings", "RECOMMENDED", ..).
+        """
+
+    @abstractmethod
+    def erase_run(self, run_id: str) -> int:
+        """Takes back what a run wrote (relationships, vectors if they are its own, its Run node); rows removed."""
+
+    @abstractmethod
+    def delete_nodes(self, label: str, ids: Sequence[str]) -> int:
+        """Deletes nodes with their relationships; returns how many were there."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Empties the graph."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

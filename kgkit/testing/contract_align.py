@@ -1,0 +1,149 @@
+"""The part of the store contract about alignment: items become entities, in any order, losing nothing."""
+
+from __future__ import annotations
+
+import itertools
+
+import pyarrow as pa
+import pytest
+
+from kgkit.errors import StoreError
+from kgkit.schema import ITEM_PREFIX
+from kgkit.store.port import GraphStore
+from kgkit.testing.contract_write import facts, nodes, purchases
+from kgkit.testing.graph_dump import dump
+
+
+def alignment(*rows: tuple[str, str]) -> pa.Table:
+    """A table for align from (item, entity)."""
+    return pa.table({"item": [r[0] for r in rows], "entity": [r[1] for r in rows]}, schema=_SCHEMA)
+
+
+_SCHEMA = pa.schema([("item", pa.string()), ("entity", pa.string())])
+
+
+def _load_purchases(store: GraphStore) -> None:
+    """Purchases of items 1, 2 and 3 as ingest sends them: to the entity if aligned, else to a stub."""
+    named = {
+        row["item_id"]: row["id"]
+        for table in store.read_nodes("Entity", ["item_id"])
+        for row in table.to_pylist()
+        if row["item_id"] is not None
+    }
+    rows = [("u", "1", 2), ("u", "2", 1), ("v", "1", 1), ("v", "3", 4)]
+    items = {i: named.get(i, ITEM_PREFIX + i) for i in ("1", "2", "3")}
+    store.upsert_nodes("Entity", nodes(*items.values(), item_id=list(items), price=[1.5, 2.5, 3.5]))
+    table = purchases(*((u, items[i], "shop", n) for u, i, n in rows))
+    store.upsert_edges("PURCHASED", table, missing="create")
+
+
+def _load_facts(store: GraphStore) -> None:
+    store.upsert_nodes("Entity", nodes("e1", "e2", "x", name=["One", "Two", None]))
+    store.upsert_edges("FACT", facts(("e1", "by", "x"), ("e2", "by", "x"), ("e1", "like", "e2")))
+
+
+def _align(store: GraphStore) -> None:
+    store.align(alignment(("1", "e1"), ("2", "e2")))
+
+
+class AlignContract:
+    """align()."""
+
+    def test_any_order_gives_the_same_graph(self, store: GraphStore) -> None:
+        dumps = []
+        for order in itertools.permutations((_load_facts, _align, _load_purchases)):
+            store.clear()
+            for step in order:
+                step(store)
+            dumps.append(dump(store))
+        for other in dumps[1:]:
+            assert other == dumps[0]
+        assert set(dumps[0]["Entity"]) == {"e1", "e2", "x", "item:3"}
+        assert dumps[0]["Entity"]["e1"] == {"name": "One", "item_id": "1", "price": 1.5}
+        assert dumps[0]["PURCHASED"][("v", "item:3", "shop")]["count"] == 4
+        assert dumps[0]["PURCHASED"][("v", "e1", "shop")]["count"] == 1
+
+    def test_counts(self, store: GraphStore) -> None:
+        _load_facts(store)
+        _load_purchases(store)
+        first = store.align(alignment(("1", "e1"), ("2", "e2"), ("9", "new")))
+        assert (first.aligned, first.unchanged, first.folded, first.conflicts.num_rows) == (3, 0, 2, 0)
+        assert first.conflicts.column_names == ["item", "entity", "reason"]
+        before = dump(store)
+        again = store.align(alignment(("1", "e1"), ("2", "e2"), ("9", "new"), ("9", "new")))
+        assert (again.aligned, again.folded, again.conflicts.num_rows) == (0, 0, 0) and again.unchanged >= 3
+        assert dump(store) == before
+        assert before["Entity"]["new"] == {"item_id": "9"}
+
+    def test_fold_moves_every_kind_and_updates_colliding_keys(self, store: GraphStore) -> None:
+        rows = [
+            ("item:1", "r", "x"),
+            ("x", "r", "item:1"),
+            ("item:1", "r", "item:1"),
+            ("item:1", "r", "item:2"),
+            ("e1", "r", "x"),
+            ("e1", "r", "item:1"),
+        ]
+        store.upsert_edges("FACT", facts(*rows, source=["a", "b", "c", "d", "old", "f"]), missing="create")
+        store.upsert_edges(
+            "PURCHASED",
+            purchases(("u", "item:1", "s", 5), ("u", "e1", "s", 1), ("u", "item:2", "s", 3)),
+            missing="create",
+        )
+        store.upsert_edges(
+            "RECOMMENDED",
+            pa.table({"head": ["u"], "tail": ["item:1"], "score": [0.5], "rank": [1], "run": ["q"]}),
+        )
+        store.upsert_edges(
+            "COMPLETED",
+            pa.table({"head": ["item:1"], "tail": ["x"], "relation": ["r"], "score": [0.25], "run": ["q"]}),
+        )
+        stats = store.align(alignment(("1", "e1"), ("2", "e2")))
+        assert stats.folded == 2
+        got = dump(store)
+        assert set(got["Entity"]) == {"e1", "e2", "x"}
+        assert {k: v["source"] for k, v in got["FACT"].items()} in (
+            {("e1", "x", "r"): "a", ("x", "e1", "r"): "b", ("e1", "e1", "r"): o, ("e1", "e2", "r"): "d"}
+            for o in "cf"
+        )
+        assert {k: v["count"] for k, v in got["PURCHASED"].items()} == {
+            ("u", "e1", "s"): 5,
+            ("u", "e2", "s"): 3,
+        }
+        assert got["RECOMMENDED"] == {("u", "e1", "q"): {"score": 0.5, "rank": 1, "run": "q"}}
+        assert got["COMPLETED"] == {("e1", "x", "r", "q"): {"relation": "r", "score": 0.25, "run": "q"}}
+
+    def test_fold_moves_properties_as_an_upsert_would(self, store: GraphStore) -> None:
+        store.upsert_nodes(
+            "Entity", nodes("item:1", "e1", name=["stub", "entity"], price=[None, 2.0], size=[3, None])
+        )
+        store.align(alignment(("1", "e1")))
+        assert dump(store)["Entity"] == {"e1": {"item_id": "1", "name": "stub", "price": 2.0, "size": 3}}
+
+    def test_conflicts(self, store: GraphStore) -> None:
+        store.align(alignment(("1", "e1")))
+        stats = store.align(alignment(("1", "e2"), ("2", "e1"), ("3", "e3")))
+        assert stats.aligned == 1
+        rows = {(r["item"], r["entity"]): r["reason"] for r in stats.conflicts.to_pylist()}
+        assert set(rows) == {("1", "e2"), ("2", "e1")}
+        assert "e1" in rows["1", "e2"] and "1" in rows["2", "e1"]
+        assert {k: v["item_id"] for k, v in dump(store)["Entity"].items()} == {"e1": "1", "e3": "3"}
+
+    def test_conflicts_within_one_table(self, store: GraphStore) -> None:
+        stats = store.align(alignment(("1", "e1"), ("1", "e2"), ("2", "e1"), ("4", "e4")))
+        assert stats.aligned == 2 and stats.conflicts.num_rows == 2
+        assert {k: v["item_id"] for k, v in dump(store)["Entity"].items()} == {"e1": "1", "e4": "4"}
+
+    def test_align_to_the_stub_itself(self, store: GraphStore) -> None:
+        store.upsert_edges("PURCHASED", purchases(("u", "item:1", "s", 1)), missing="create")
+        stats = store.align(alignment(("1", "item:1")))
+        assert stats.folded == 0 and stats.conflicts.num_rows == 0
+        got = dump(store)
+        assert got["Entity"] == {"item:1": {"item_id": "1"}} and len(got["PURCHASED"]) == 1
+
+    def test_empty_and_bad_tables(self, store: GraphStore) -> None:
+        assert store.align(alignment()).aligned == 0
+        with pytest.raises(StoreError, match="entity"):
+            store.align(alignment(("1", "")))
+        with pytest.raises(StoreError, match="entity"):
+            store.align(pa.table({"item": ["1"]}))

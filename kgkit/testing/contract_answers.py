@@ -1,0 +1,218 @@
+"""The part of the store contract about answers: vectors, runs that replace each other, runs taken back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+
+from kgkit.errors import StoreError
+from kgkit.store.port import Answers, GraphStore, RunRecord, Vectors
+from kgkit.testing.contract_write import facts, nodes
+from kgkit.testing.graph_dump import dump
+
+
+def vectors(label: str, ids: list[str], matrix: npt.ArrayLike) -> Vectors:
+    """Vectors from plain values; matrix: float32 [N, d]."""
+    return Vectors(label, pa.array(ids, pa.string()), np.asarray(matrix, dtype=np.float32))
+
+
+def recommended(*rows: tuple[str, str, float, int]) -> Answers:
+    """RECOMMENDED from (user, entity, score, rank)."""
+    names = ("head", "tail", "score", "rank")
+    return Answers("RECOMMENDED", pa.table({n: [r[i] for r in rows] for i, n in enumerate(names)}))
+
+
+def completed(*rows: tuple[str, str, str, float]) -> Answers:
+    """COMPLETED from (head, relation, tail, score)."""
+    names = ("head", "relation", "tail", "score")
+    return Answers("COMPLETED", pa.table({n: [r[i] for r in rows] for i, n in enumerate(names)}))
+
+
+def _run(name: str, plugin: str = "kgcn") -> RunRecord:
+    return RunRecord(name, plugin, "2024-05-01T10:00:00Z", json.dumps({"lr": 0.1}), '{"auc": 0.9}', "{}")
+
+
+def _base(store: GraphStore) -> None:
+    store.upsert_nodes("User", nodes("u", "v"))
+    store.upsert_edges("FACT", facts(("a", "r", "b"), ("b", "r", "c")), missing="create")
+
+
+def _read(store: GraphStore, label: str, prop: str) -> dict[str, list[float]]:
+    ids, matrix = store.read_vectors(label, prop)
+    assert matrix.dtype == np.float32 and matrix.shape[0] == len(ids)
+    return dict(zip(ids.to_pylist(), matrix.tolist(), strict=True))
+
+
+class AnswerContract:
+    """write_vectors, read_vectors, similar, replace_answers, erase_run."""
+
+    def test_vectors_round_trip(self, store: GraphStore) -> None:
+        store.upsert_nodes("Entity", nodes(*(f"n{i}" for i in range(50))))
+        rng = np.random.default_rng(1)
+        matrix = rng.normal(size=(30, 7)).astype(np.float32)
+        ids = [f"n{i}" for i in rng.permutation(60)[:30]]
+        known = [i for i in ids if int(i[1:]) < 50]
+        assert store.write_vectors("embedding_x", vectors("Entity", ids, matrix)) == len(known)
+        expected = {i: matrix[ids.index(i)].tolist() for i in known}
+        assert _read(store, "Entity", "embedding_x") == expected
+        read = {
+            row["id"]: row["embedding_x"]
+            for table in store.read_nodes("Entity")
+            for row in table.to_pylist()
+            if row["embedding_x"] is not None
+        }
+        assert read == expected
+
+    def test_vectors_partly_written_again_and_other_dimension(self, store: GraphStore) -> None:
+        store.upsert_nodes("Entity", nodes("a", "b", "c"))
+        store.write_vectors("embedding_x", vectors("Entity", ["a", "b"], np.ones((2, 3))))
+        store.write_vectors("embedding_x", vectors("Entity", ["b", "c"], np.zeros((2, 3)) + 2))
+        assert _read(store, "Entity", "embedding_x") == {"a": [1.0] * 3, "b": [2.0] * 3, "c": [2.0] * 3}
+        store.write_vectors("embedding_x", vectors("Entity", ["c"], np.full((1, 5), 0.5)))
+        assert _read(store, "Entity", "embedding_x") == {"c": [0.5] * 5}
+
+    def test_vectors_of_nobody(self, store: GraphStore) -> None:
+        store.upsert_nodes("Entity", nodes("a"))
+        ids, matrix = store.read_vectors("Entity", "embedding_x")
+        assert len(ids) == 0 and matrix.shape == (0, 0) and matrix.dtype == np.float32
+        assert store.write_vectors("embedding_x", vectors("Entity", ["nobody"], np.ones((1, 2)))) == 0
+
+    def test_similar_is_plain_cosine(self, store: GraphStore) -> None:
+        rng = np.random.default_rng(2)
+        ids = [f"n{i:02d}" for i in range(40)]
+        matrix = rng.normal(size=(40, 8)).astype(np.float32)
+        store.upsert_nodes("Entity", nodes(*ids, "without"))
+        store.write_vectors("embedding_x", vectors("Entity", ids, matrix))
+        unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+        cosine = unit @ unit[5]
+        cosine[5] = -2.0
+        best = np.argsort(-cosine)[:6]
+        got = store.similar("Entity", "n05", 6, "embedding_x")
+        assert [g[0] for g in got] == [ids[i] for i in best]
+        np.testing.assert_allclose([g[1] for g in got], cosine[best], rtol=1e-3, atol=1e-4)
+        assert len(store.similar("Entity", "n05", 1000, "embedding_x")) == 39
+        for missing in ("nobody", "without"):
+            with pytest.raises(StoreError, match=missing):
+                store.similar("Entity", missing, 3, "embedding_x")
+
+    def test_first_run(self, store: GraphStore) -> None:
+        _base(store)
+        written = store.replace_answers(
+            _run("r1"),
+            [vectors("Entity", ["a", "b"], np.ones((2, 4))), vectors("User", ["u"], np.ones((1, 4)))],
+            [recommended(("u", "a", 0.5, 1), ("u", "b", 0.25, 2)), completed(("a", "r", "c", 0.75))],
+        )
+        assert written == {"embeddings": 3, "RECOMMENDED": 2, "COMPLETED": 1}
+        got = dump(store)
+        assert got["RECOMMENDED"] == {
+            ("u", "a", "r1"): {"score": 0.5, "rank": 1, "run": "r1"},
+            ("u", "b", "r1"): {"score": 0.25, "rank": 2, "run": "r1"},
+        }
+        assert got["COMPLETED"] == {("a", "c", "r", "r1"): {"relation": "r", "score": 0.75, "run": "r1"}}
+        assert got["Run"] == {
+            "r1": {
+                "plugin": "kgcn",
+                "created": "2024-05-01T10:00:00Z",
+                "current": True,
+                "params": '{"lr": 0.1}',
+                "metrics": '{"auc": 0.9}',
+                "provenance": "{}",
+            }
+        }
+        assert _read(store, "Entity", "embedding_kgcn") == {"a": [1.0] * 4, "b": [1.0] * 4}
+        assert _read(store, "User", "embedding_kgcn") == {"u": [1.0] * 4}
+
+    def test_second_run_replaces_the_first_and_leaves_other_plugins(self, store: GraphStore) -> None:
+        _base(store)
+        store.replace_answers(
+            _run("other", "my-model.v2"),
+            [vectors("Entity", ["a"], np.full((1, 2), 9))],
+            [recommended(("u", "c", 0.1, 1))],
+        )
+        store.replace_answers(
+            _run("r1"),
+            [vectors("Entity", ["a", "b"], np.ones((2, 4))), vectors("User", ["u", "v"], np.ones((2, 4)))],
+            [recommended(("u", "a", 0.5, 1)), completed(("a", "r", "c", 0.75))],
+        )
+        store.replace_answers(
+            _run("r2"),
+            [vectors("Entity", ["b", "c"], np.zeros((2, 6)) + 3)],
+            [recommended(("v", "b", 0.75, 1))],
+        )
+        got = dump(store)
+        assert set(got["RECOMMENDED"]) == {("u", "c", "other"), ("v", "b", "r2")} and got["COMPLETED"] == {}
+        assert {k: v["current"] for k, v in got["Run"].items()} == {"other": True, "r1": False, "r2": True}
+        assert _read(store, "Entity", "embedding_kgcn") == {"b": [3.0] * 6, "c": [3.0] * 6}
+        assert _read(store, "User", "embedding_kgcn") == {}
+        assert _read(store, "Entity", "embedding_my_model_v2") == {"a": [9.0] * 2}
+
+    def test_same_run_again(self, store: GraphStore) -> None:
+        _base(store)
+        for score in (0.5, 0.25):
+            store.replace_answers(_run("r1"), [], [recommended(("u", "a", score, 1))])
+        got = dump(store)
+        assert got["RECOMMENDED"] == {("u", "a", "r1"): {"score": 0.25, "rank": 1, "run": "r1"}}
+        assert got["Run"]["r1"]["current"] is True
+
+    def test_empty_answers(self, store: GraphStore) -> None:
+        _base(store)
+        store.replace_answers(_run("r1"), [], [recommended(("u", "a", 0.5, 1))])
+        store.replace_answers(_run("r2"), [], [])
+        got = dump(store)
+        assert got["RECOMMENDED"] == {} and got["Run"]["r2"]["current"] is True
+
+    def test_a_failed_run_changes_nothing(self, store: GraphStore) -> None:
+        _base(store)
+        store.replace_answers(
+            _run("r1"), [vectors("Entity", ["a"], np.ones((1, 4)))], [recommended(("u", "a", 0.5, 1))]
+        )
+        before = dump(store)
+        with pytest.raises(StoreError, match="nobody"):
+            store.replace_answers(
+                _run("r2"),
+                [vectors("Entity", ["b"], np.ones((1, 4)))],
+                [recommended(("u", "nobody", 0.5, 1))],
+            )
+        assert dump(store) == before
+        with pytest.raises(StoreError, match="FACT"):
+            store.replace_answers(_run("r2"), [], [Answers("FACT", facts(("a", "r", "b")))])
+
+    def test_facts_are_never_touched(self, store: GraphStore) -> None:
+        _base(store)
+        before = dump(store)["FACT"]
+        store.replace_answers(_run("r1"), [], [completed(("a", "r", "b", 0.75))])
+        store.erase_run("r1")
+        assert dump(store)["FACT"] == before
+
+    def test_erase_run(self, store: GraphStore) -> None:
+        _base(store)
+        before = dump(store)
+        store.replace_answers(
+            _run("r1"),
+            [vectors("Entity", ["a"], np.ones((1, 4)))],
+            [recommended(("u", "a", 0.5, 1), ("v", "a", 0.5, 1))],
+        )
+        store.replace_answers(_run("other", "ease"), [], [recommended(("u", "b", 0.5, 1))])
+        assert store.erase_run("r1") >= 3
+        got = dump(store)
+        assert set(got["RECOMMENDED"]) == {("u", "b", "other")} and set(got["Run"]) == {"other"}
+        assert _read(store, "Entity", "embedding_kgcn") == {}
+        assert store.erase_run("r1") == 0
+        store.erase_run("other")
+        assert dump(store) == before
+
+    def test_erasing_an_old_run_leaves_the_vectors_of_the_new(self, store: GraphStore) -> None:
+        _base(store)
+        for name, value in (("r1", 1.0), ("r2", 2.0)):
+            store.replace_answers(
+                _run(name),
+                [vectors("Entity", ["a"], np.full((1, 2), value))],
+                [recommended(("u", "a", 0.5, 1))],
+            )
+        assert store.erase_run("r1") >= 1
+        assert _read(store, "Entity", "embedding_kgcn") == {"a": [2.0] * 2}
+        assert set(dump(store)["RECOMMENDED"]) == {("u", "a", "r2")}

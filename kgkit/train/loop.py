@@ -1,0 +1,135 @@
+"""The training loop, top to bottom: epochs, phases, batches, validation, best epoch, checkpoint, early stop, resume.
+
+An epoch's order depends on seed and epoch alone, and a checkpoint is written after every epoch, so a run resumed after
+any kill goes through the same steps as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from kgkit.errors import ConfigError, NonFiniteLoss
+from kgkit.evaluate.protocol import validation_metric
+from kgkit.lazy import torch
+
+if TYPE_CHECKING:
+    from kgkit.run import Run
+    from kgkit.train.torch_model import Parameters, Phase, TorchRecommender
+
+CHECKPOINT = "checkpoint.pt"
+CHUNK = 1 << 21  # examples between two looks at Ctrl-C while compiled code runs
+
+
+def train(model: TorchRecommender, run: Run) -> None:
+    """Trains `model.parameters` in place and leaves the best epoch's values in them.
+
+    Raises NonFiniteLoss; on KeyboardInterrupt the last whole epoch's checkpoint stands.
+    """
+    config, p = model.config, model.parameters
+    for tensor in p.values():
+        tensor.requires_grad_(True)
+    optimiser = torch.optim.Adam(list(p.values()), lr=config.learning_rate)
+    best: dict[str, Any] = {"score": -math.inf, "epoch": 0, "parameters": _copy(p)}
+    epoch = 0
+    if run.resume and (saved := run.load_tensors(CHECKPOINT)) is not None:
+        if saved["split"] != model.split.fingerprint or saved["graph"] != model.graph.fingerprint:
+            raise ConfigError(
+                f"the graph has changed since run {run.id} began: it cannot be resumed; train anew"
+            )
+        with torch.no_grad():
+            for name, tensor in p.items():
+                tensor.copy_(saved["parameters"][name])
+        optimiser.load_state_dict(saved["optimiser"])
+        epoch, best = saved["epoch"], saved["best"]
+        run.trim_trace(epoch)
+    phases = model.phases()
+
+    def save() -> None:
+        run.save_tensors(
+            CHECKPOINT,
+            {
+                "epoch": epoch,
+                "parameters": _copy(p),
+                "optimiser": optimiser.state_dict(),
+                "best": best,
+                "graph": model.graph.fingerprint,
+                "split": model.split.fingerprint,
+            },
+        )
+
+    if epoch == 0:
+        save()  # so that even an interrupted first epoch can be resumed
+    while epoch < config.epochs and not (config.patience and epoch - best["epoch"] >= config.patience):
+        started = time.perf_counter()
+        # One generator an epoch: no random state has to survive a kill.
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+        losses = {}
+        for phase in phases:
+            losses[phase.name] = _run_phase(
+                phase, p, optimiser, config.batch_size, generator, epoch + 1, model.device
+            )
+        trained = time.perf_counter()
+        score = validation_metric(model, model.split, config.select)
+        epoch += 1
+        if score > best["score"]:
+            best = {"score": score, "epoch": epoch, "parameters": _copy(p)}
+        save()
+        run.epoch_ended(
+            {
+                "epoch": epoch,
+                "epochs": config.epochs,
+                "loss": losses,
+                f"valid_{config.select}": score,
+                "best_epoch": best["epoch"],
+                "train_s": round(trained - started, 4),
+                "valid_s": round(time.perf_counter() - trained, 4),
+            }
+        )
+    with torch.no_grad():
+        for name, tensor in p.items():
+            tensor.copy_(best["parameters"][name])
+            tensor.requires_grad_(False)
+    run.record["best_epoch"] = best["epoch"]
+    run.save_tensors("model.pt", {"parameters": _copy(p)})
+
+
+def _run_phase(
+    phase: Phase,
+    p: Parameters,
+    optimiser: torch.optim.Adam,
+    batch_size: int,
+    generator: torch.Generator,
+    epoch: int,
+    device: torch.device,
+) -> float:
+    """One pass over a phase's examples in a fresh order; the mean loss of its batches."""
+    order = torch.randperm(phase.examples, generator=generator)
+    total, batches = torch.zeros((), dtype=torch.float64, device=device), 0
+    if phase.fused is not None:
+        stretch = max(1, CHUNK // batch_size) * batch_size
+        for rows in torch.split(order, stretch):
+            n = math.ceil(len(rows) / batch_size)
+            total += _finite(phase.fused(optimiser, rows), epoch, phase.name) * n
+            batches += n
+        return float(total / max(batches, 1))
+    order = order.to(device)
+    for rows in torch.split(order, batch_size):
+        optimiser.zero_grad(set_to_none=True)
+        loss = phase.loss(p, rows)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        total += loss.detach()
+        batches += 1
+    return _finite(float(total / max(batches, 1)), epoch, phase.name)
+
+
+def _finite(value: float, epoch: int, phase: str) -> float:
+    if not math.isfinite(value):
+        raise NonFiniteLoss(epoch, phase, value)
+    return value
+
+
+def _copy(p: Parameters) -> Parameters:
+    return {name: tensor.detach().cpu().clone() for name, tensor in p.items()}

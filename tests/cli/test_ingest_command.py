@@ -1,0 +1,201 @@
+"""`kgkit ingest` and `kgkit plugins` as people run them: exit codes, one-line errors, JSON, recipes, progress, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from processes import hears_control_c
+
+
+def kgkit(*words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kgkit", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "120", **environment},
+    )
+
+
+def failed(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a failed command says."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,rating\na,1,5\nb,2,3\n")
+    return path
+
+
+def test_ingest_says_what_it_did_and_does_it_once(log: Path, tmp_path: Path) -> None:
+    store = tmp_path / "graph.lbug"
+    done = kgkit("ingest", "purchases", log, "--store", store, "--min-rating", "4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "log.csv: 2 rows" in done.stdout
+    assert "left out: 1 rows, below --min-rating" in done.stdout
+    again = kgkit("ingest", "purchases", log, "--store", store, "--min-rating=4", "--json", cwd=tmp_path)
+    report = json.loads(again.stdout)
+    assert report[0]["sources"][0]["unchanged"]
+    assert not (tmp_path / "kgkit-rejects.tsv").exists()
+
+
+def test_rejects_file_and_limit(log: Path, tmp_path: Path) -> None:
+    with log.open("a") as file:
+        file.write("c,3\n")
+    store = tmp_path / "graph.lbug"
+    line = failed(kgkit("ingest", "purchases", log, "--store", store, cwd=tmp_path))
+    assert "log.csv, line 4: 1 of 3 rows are malformed, more than --max-rejects 0.1%" in line
+    assert "kgkit-rejects.tsv" in line
+    listed = (tmp_path / "kgkit-rejects.tsv").read_text().splitlines()
+    assert listed[1].split("\t")[1:] == ["4", "2 columns where 3 are expected", "c,3"]
+    done = kgkit(
+        "ingest", "purchases", log, "--store", store, "--max-rejects", 1, "--rejects", "r.tsv", cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert "rejected: 1 malformed rows" in done.stdout
+    assert (tmp_path / "r.tsv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give a connector and its files, or --recipe FILE; connectors: alignment, features"),
+        (["purchses", "x"], "unknown connector 'purchses'. Did you mean purchases?"),
+        (["purchases"], "kgkit ingest purchases needs a file or folder"),
+        (["purchases", "none.csv"], "none.csv: no such file"),
+        (
+            ["purchases", "{log}", "--min-ratng", "4"],
+            "unknown option '--min-ratng'. Did you mean --min-rating?",
+        ),
+        (
+            ["purchases", "{log}", "--min-rating", "high"],
+            "--min-rating needs a value of type float, got 'high'",
+        ),
+        (["purchases", "{log}", "--user", "buyer"], "unknown column 'buyer'"),
+        (
+            ["triples", "{log}", "--header"],
+            "no column for head (the file has user, item, rating): name it by --head",
+        ),
+        (["purchases", "{log}", "--max-rejects", "few"], "--max-rejects must be a share such as 0.1%"),
+        (["--min-rating", "4", "purchases"], "the connector's name comes first: kgkit ingest NAME PATH..."),
+        (["--recipe", "none.toml"], "recipe none.toml: No such file"),
+        (["purchases", "{log}", "--recipe", "x.toml"], "give a connector and its files, or --recipe FILE"),
+    ],
+)
+def test_errors_are_one_line_that_says_what_to_do(
+    words: list[str], message: str, log: Path, tmp_path: Path
+) -> None:
+    filled = [w.format(log=log) for w in words]
+    assert message in failed(kgkit("ingest", *filled, "--store", tmp_path / "graph.lbug", cwd=tmp_path))
+
+
+RECIPE = """
+store = "shop.lbug"
+
+[[source]]
+connector = "purchases"
+paths = ["log.csv"]
+min_rating = 4
+
+[[source]]
+connector = "alignment"
+paths = ["link.txt"]
+"""
+
+
+def test_a_recipe_runs_its_sources_in_order_relative_to_itself(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.txt").write_text("1\tm.1\n")
+    (tmp_path / "kg.toml").write_text(RECIPE)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = kgkit("ingest", "--recipe", tmp_path / "kg.toml", "--json", cwd=elsewhere, KGKIT_STORE="")
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(done.stdout)
+    assert [r["connector"] for r in reports] == ["purchases", "alignment"]
+    assert (tmp_path / "shop.lbug").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "min_rating",
+            "min_ratings",
+            "kg.toml, source 1 (purchases): unknown key 'min_ratings'. Did you mean",
+        ),
+        ('"purchases"', '"purchase"', "unknown connector 'purchase'. Did you mean purchases?"),
+        ('connector = "alignment"\n', "", 'source 2: connector = "NAME" is missing'),
+        ("min_rating = 4", 'min_rating = "x"', "--min-rating needs a value of type float"),
+        ("store =", "stores =", "unknown key 'stores'. Did you mean store?"),
+        ("[[source]]", "[[sources]]", "unknown key 'sources'. Did you mean source?"),
+        ('store = "shop.lbug"', "store = ", "kg.toml: Invalid value (at line 2"),
+    ],
+)
+def test_a_wrong_recipe_is_an_error_before_anything_is_done(
+    old: str, new: str, message: str, log: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kg.toml").write_text(RECIPE.replace(old, new))
+    assert message in failed(kgkit("ingest", "--recipe", tmp_path / "kg.toml", cwd=tmp_path))
+    assert not (tmp_path / "shop.lbug").exists()
+
+
+def _big(folder: Path, rows: int) -> Path:
+    path = folder / "big.csv"
+    with path.open("w") as file:
+        file.write("user,item\n")
+        for i in range(rows // 1000):
+            file.write("".join(f"u{(i * 7919 + j) % 99991},i{j * 31 % 1009}\n" for j in range(1000)))
+    return path
+
+
+@pytest.mark.slow
+def test_control_c_is_a_clean_end_and_the_next_run_finishes(tmp_path: Path) -> None:
+    path, store = _big(tmp_path, 2_000_000), tmp_path / "graph.lbug"
+    words = [sys.executable, "-m", "kgkit", "ingest", "purchases", str(path), "--store", str(store)]
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    child = subprocess.Popen(words, cwd=tmp_path, text=True, preexec_fn=hears_control_c, **pipes)
+    while not store.exists() and child.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate()
+    assert child.returncode == 130
+    assert errors.strip().splitlines()[-1].startswith("interrupted: what was written stays")
+    assert "Traceback" not in errors
+
+
+def test_help_lists_a_connectors_options() -> None:
+    done = kgkit("ingest", "recbole", "--help")
+    assert done.returncode == 0
+    assert "--name-column" in done.stdout
+    assert "--max-rejects" in done.stdout
+
+
+def test_plugins_are_listed_and_shown() -> None:
+    listed = json.loads(kgkit("plugins", "--json").stdout)
+    assert {"kgcn", "kgnn_ls"} <= {m["name"] for m in listed["models"]}
+    assert all(c["about"] for c in listed["connectors"])
+    shown = json.loads(kgkit("plugins", "show", "purchases", "--json").stdout)
+    options = {o["name"]: o for o in shown[0]["options"]}
+    assert options["min_rating"]["type"] == "float"
+    both = json.loads(kgkit("plugins", "show", "kgcn", "--json").stdout)
+    assert [d["kind"] for d in both] == ["model", "connector"]
+    assert both[0]["published"]["last.fm"]["neighbours"] == 8
+    assert "purchase logs" in kgkit("plugins").stdout
+    assert "published settings for last.fm" in kgkit("plugins", "show", "kgcn").stdout
+    assert "unknown plugin or connector 'kgcm'. Did you mean kgcn?" in failed(
+        kgkit("plugins", "show", "kgcm")
+    )

@@ -1,0 +1,305 @@
+"""The embedded store: the contract, and what is particular to a file that one process writes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from kgkit.errors import ReadOnlyStoreError, StoreError
+from kgkit.schema import NODES
+from kgkit.store.ladybug import LadybugStore
+from kgkit.store.ladybug_tables import SIDE
+from kgkit.store.port import RunRecord
+from kgkit.testing.contract_answers import recommended, vectors
+from kgkit.testing.contract_write import facts, nodes
+from kgkit.testing.graph_dump import dump
+from kgkit.testing.store_contract import StoreContract
+
+
+class TestContract(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[LadybugStore]:
+        with LadybugStore(tmp_path / "graph.kg") as store:
+            yield store
+
+
+def child(code: str, path: Path) -> subprocess.Popen[str]:
+    """A process that runs code with `path`, and everything that the code needs, at hand."""
+    head = """
+        import sys, time, os, signal
+        import numpy as np, pyarrow as pa
+        from pathlib import Path
+        from kgkit.errors import *
+        from kgkit.store.ladybug import LadybugStore
+        from kgkit.store.port import *
+        from kgkit.testing.contract_answers import recommended, vectors
+        from kgkit.testing.contract_write import facts, nodes
+        path = Path(sys.argv[1])
+    """
+    text = textwrap.dedent(head) + textwrap.dedent(code)
+    return subprocess.Popen([sys.executable, "-c", text, str(path)], stdout=subprocess.PIPE, text=True)
+
+
+def killed_after(process: subprocess.Popen[str], line: str, delay: float) -> None:
+    """Kills a process some time after it printed a line."""
+    assert process.stdout is not None
+    for said in process.stdout:
+        if said.strip() == line:
+            break
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+# -- opening -----------------------------------------------------------------------------------------------------
+
+
+def test_read_only_of_nothing_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"there is no graph at .*none\.kg: .*kgkit ingest"):
+        LadybugStore(tmp_path / "none.kg", read_only=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_a_graph(tmp_path: Path) -> None:
+    (tmp_path / "junk.kg").write_bytes(b"no graph" * 5000)
+    for read_only in (True, False):
+        with pytest.raises(StoreError, match=r"junk\.kg is not a graph"):
+            LadybugStore(tmp_path / "junk.kg", read_only=read_only)
+        with pytest.raises(StoreError, match="is a directory"):
+            LadybugStore(tmp_path, read_only=read_only)
+    with pytest.raises(StoreError, match="there is no directory"):
+        LadybugStore(tmp_path / "no" / "where.kg")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_permission_denied(tmp_path: Path) -> None:
+    LadybugStore(tmp_path / "graph.kg").close()
+    (tmp_path / "graph.kg").chmod(0)
+    with pytest.raises(StoreError, match="permission denied"):
+        LadybugStore(tmp_path / "graph.kg", read_only=True)
+
+
+def test_truncated_file(tmp_path: Path) -> None:
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_nodes("Entity", nodes(*(f"n{i}" for i in range(5000))))
+    whole = (tmp_path / "graph.kg").read_bytes()
+    (tmp_path / "graph.kg").write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(StoreError):
+        LadybugStore(tmp_path / "graph.kg", read_only=True)
+
+
+def test_read_only_store_refuses_to_write(tmp_path: Path) -> None:
+    LadybugStore(tmp_path / "graph.kg").close()
+    with LadybugStore(tmp_path / "graph.kg", read_only=True) as store:
+        with pytest.raises(ReadOnlyStoreError):
+            store.upsert_nodes("User", nodes("u"))
+        with pytest.raises(ReadOnlyStoreError):
+            store.query("CREATE (:User {id: 'u'})")
+        with pytest.raises(ReadOnlyStoreError):
+            store.query("CREATE (:User {id: 'u'})", write=True)
+        assert store.stats()["nodes"]["User"] == 0
+
+
+def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = LadybugStore(tmp_path / "graph.kg")
+    store.close()
+    store.close()
+    with pytest.raises(StoreError, match="is closed"):
+        store.stats()
+
+
+def test_two_stores_in_one_process_share_the_file(tmp_path: Path) -> None:
+    """Two handles of the engine would lose each other's rows without an error."""
+    with LadybugStore(tmp_path / "graph.kg") as a:
+        (tmp_path / "link.kg").symlink_to(tmp_path / "graph.kg")
+        with (
+            LadybugStore(tmp_path / "link.kg") as b,
+            LadybugStore(tmp_path / "graph.kg", read_only=True) as c,
+        ):
+            a.upsert_nodes("Entity", nodes(*(f"a{i}" for i in range(1000))))
+            b.upsert_nodes("Entity", nodes(*(f"b{i}" for i in range(1000))))
+            assert c.stats()["nodes"]["Entity"] == 2000
+            with pytest.raises(ReadOnlyStoreError):
+                c.clear()
+        a.upsert_nodes("Entity", nodes("last"))
+    with LadybugStore(tmp_path / "graph.kg", read_only=True) as d:
+        assert d.stats()["nodes"]["Entity"] == 2001
+
+
+def test_a_second_writing_process_is_refused_at_once(tmp_path: Path) -> None:
+    code = """
+        started = time.monotonic()
+        try:
+            LadybugStore(path)
+        except RetryableStoreError as error:
+            print("refused", str(path) in str(error), time.monotonic() - started < 2)
+        with LadybugStore(path, read_only=True) as store:
+            print("read", store.stats()["nodes"]["Entity"])
+    """
+    path = tmp_path / "graph.kg"
+    with LadybugStore(path) as store:
+        store.upsert_nodes("Entity", nodes("a"))
+        out, _ = child(code, path).communicate(timeout=60)
+    assert out.splitlines() == ["refused True True", "read 1"]
+    out, _ = child("LadybugStore(path).close(); print('free')", path).communicate(timeout=60)
+    assert out.strip() == "free"
+
+
+def test_a_reader_sees_what_another_process_commits(tmp_path: Path) -> None:
+    """Also when the file below it is rewritten meanwhile."""
+    path = tmp_path / "graph.kg"
+    with LadybugStore(path) as store:
+        store.upsert_nodes("Entity", nodes("a"))
+    code = """
+        with LadybugStore(path) as store:
+            for n in range(3):
+                store.clear()
+                store.upsert_nodes("Entity", nodes(*(f"{n}-{i}" for i in range(3000))))
+                store._engine.checkpoint()
+                print(n, flush=True)
+                time.sleep(0.1)
+        print("end", flush=True)
+        time.sleep(60)
+    """
+    with LadybugStore(path, read_only=True) as reader:
+        assert reader.stats()["nodes"]["Entity"] == 1
+        process = child(code, path)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "end":
+                break
+            ids = reader.node_index("Entity").ids.to_pylist()
+            assert len(ids) in (0, 3000) and len({i.split("-")[0] for i in ids}) <= 1
+        assert reader.node_index("Entity").ids[0].as_py() == "2-0"
+        process.kill()
+        process.wait()
+
+
+# -- kills -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.15, 0.4, 0.8])
+def test_kill_during_upserts(tmp_path: Path, delay: float) -> None:
+    """After a kill the graph opens, is consistent, and the same upsert completes it."""
+    code = """
+        store = LadybugStore(path)
+        print("go", flush=True)
+        for n in range(100):
+            rows = [(f"{n}/{i}", f"r{i % 5}", f"{n}/{i + 1}") for i in range(4000)]
+            store.upsert_edges("FACT", facts(*rows), missing="create")
+    """
+    path = tmp_path / "graph.kg"
+    killed_after(child(code, path), "go", delay)
+    rows = [(f"0/{i}", f"r{i % 5}", f"0/{i + 1}") for i in range(4000)]
+    with LadybugStore(path) as store:
+        store.upsert_edges("FACT", facts(*rows), missing="create")
+        got = dump(store)
+        assert {(h, t, r) for h, r, t in rows} <= set(got["FACT"])
+        assert {end for f in got["FACT"] for end in f[:2]} <= set(got["Entity"])
+        looked_up = list(
+            store.query(
+                "UNWIND $ids AS i MATCH (e:Entity {id: i}) RETURN e.id", {"ids": list(got["Entity"])}
+            ).rows
+        )
+        assert len(looked_up) == len(got["Entity"]) == len(store.node_index("Entity"))
+        assert store.upsert_edges("FACT", facts(*rows)).created == 0
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.5, 1.0, 1.6])
+def test_kill_during_replace_answers(tmp_path: Path, delay: float) -> None:
+    """After a kill there are the old answers or the new ones, never a mix; leftovers go with the next writer."""
+    path = tmp_path / "graph.kg"
+    n, first, second = 6000, np.ones((6000, 8)), np.full((6000, 16), 2)
+    ids = [f"e{i}" for i in range(n)]
+    with LadybugStore(path) as store:
+        store.upsert_nodes("Entity", nodes(*ids))
+        store.upsert_nodes("User", nodes("u"))
+        store.replace_answers(
+            RunRecord("r1", "kgcn", "1"),
+            [vectors("Entity", ids, first)],
+            [recommended(*(("u", i, 1.0, 1) for i in ids))],
+        )
+    code = """
+        store = LadybugStore(path)
+        ids = [f"e{i}" for i in range(6000)]
+        answers = recommended(*(("u", i, 2.0, 2) for i in ids))
+        print("go", flush=True)
+        store.replace_answers(RunRecord("r2", "kgcn", "2"), [vectors("Entity", ids, np.full((6000, 16), 2))], [answers])
+        time.sleep(60)
+    """
+    killed_after(child(code, path), "go", delay)
+    with LadybugStore(path, read_only=True) as store:
+        got = dump(store)
+        runs = {key[2] for key in got["RECOMMENDED"]}
+        assert len(got["RECOMMENDED"]) == n and len(runs) == 1
+        (run,) = runs
+        assert {k: v["current"] for k, v in got["Run"].items() if v["current"]} == {run: True}
+        found, matrix = store.read_vectors("Entity", "embedding_kgcn")
+        assert len(found) == n and np.array_equal(matrix, first if run == "r1" else second)
+    with LadybugStore(path) as store:
+        engine = store._engine
+        for label in NODES:
+            columns = engine.rows(f"CALL TABLE_INFO('{label}') RETURN *")
+            assert not any(row[1].endswith(SIDE) for row in columns)
+        store.replace_answers(RunRecord("r3", "kgcn", "3"), [vectors("Entity", ids[:5], np.ones((5, 3)))], [])
+        assert len(store.read_vectors("Entity", "embedding_kgcn")[0]) == 5
+
+
+# -- the engine's own ways -----------------------------------------------------------------------------------------
+
+
+def test_property_names_that_differ_in_case_only(tmp_path: Path) -> None:
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_nodes("User", nodes("u", Age=[1]))
+        with pytest.raises(StoreError, match="'Age'"):
+            store.upsert_nodes("User", nodes("u", age=[2]))
+
+
+def test_values_that_do_not_fit(tmp_path: Path) -> None:
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_nodes("User", nodes("u", age=[1]))
+        for bad in (["old"], [1.5]):
+            with pytest.raises(StoreError, match="age"):
+                store.upsert_nodes("User", nodes("u", age=bad))
+        store.upsert_nodes("User", nodes("u", age=pa.array([2.0])))
+        assert dump(store)["User"] == {"u": {"age": 2}}
+
+
+def test_unknown_names_in_cypher_are_errors_with_a_hint(tmp_path: Path) -> None:
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        with pytest.raises(StoreError, match=r"Nope.*kgkit stats"):
+            store.query("MATCH (n:Nope) RETURN n")
+        with pytest.raises(StoreError, match=r"colour.*exists once"):
+            store.query("MATCH (n:Entity) RETURN n.colour")
+
+
+def test_functions_of_cypher_that_the_engine_lacks(tmp_path: Path) -> None:
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_edges("FACT", facts(("a", "r", "b")), missing="create")
+        cypher = (
+            "MATCH (:Entity)-[f:FACT]->() RETURN type(f), toInteger('7') + 1, toFloat('1.5'), toString(5)"
+        )
+        assert list(store.query(cypher).rows) == [("FACT", 8, 1.5, "5")]
+
+
+def test_many_nulls_between_values(tmp_path: Path) -> None:
+    """The engine's native Arrow collector shifts values when there are nulls; kgkit must not use it there."""
+    n = 5000
+    names = [f"name {i}" if i % 3 else None for i in range(n)]
+    ages = [i if i % 7 == 0 else None for i in range(n)]
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_nodes("User", nodes(*(f"u{i}" for i in range(n)), name=names, age=ages))
+        got = dump(store)["User"]
+    for i in range(n):
+        expected = {k: v for k, v in (("name", names[i]), ("age", ages[i])) if v is not None}
+        assert got[f"u{i}"] == expected

@@ -1,0 +1,254 @@
+"""Ingest: the same graph whatever the order and the repetitions; rejects and limits; on both stores."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kgkit.config import make_config
+from kgkit.errors import ConfigError, ConnectorError, TooManyRejects
+from kgkit.ingest import IngestReport, Step, ingest
+from kgkit.registry import load_connector
+from kgkit.store.open import open_store
+from kgkit.store.port import GraphStore
+from kgkit.testing.graph_dump import Dump, dump
+
+ENGINES = ["ladybug", pytest.param("neo4j", marks=pytest.mark.neo4j)]
+
+
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GraphStore]:
+    """An empty graph, on each engine."""
+    if request.param == "neo4j":
+        server: GraphStore = request.getfixturevalue("neo4j_store")
+        server.clear()
+        yield server
+    else:
+        with open_store(tmp_path / "graph.lbug") as embedded:
+            yield embedded
+
+
+def bring(store: GraphStore, name: str, *paths: Path, **options: Any) -> IngestReport:
+    """`kgkit ingest`; keywords that ingest itself takes go there, the others to the connector."""
+    own = {
+        k: options.pop(k)
+        for k in ("max_rejects", "rejects", "force", "on_progress", "buffer")
+        if k in options
+    }
+    connector = load_connector(name)()
+    return ingest(connector, make_config(connector.Config, {"paths": paths, **options}), store, **own)
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> dict[str, tuple[str, tuple[Path, ...], dict[str, Any]]]:
+    """A small shop: overlapping months, items with and without entity, facts about items, attributes by item id."""
+    rng = random.Random(5)
+    months = []
+    for month in (1, 2):
+        lines = ["user,item,rating,time"]
+        for _ in range(120):
+            lines.append(
+                f"u{rng.randrange(12)},i{rng.randrange(30)},{rng.randrange(1, 6)},{month * 10**6 + rng.randrange(999)}"
+            )
+        months.append(write(tmp_path, f"2024-0{month}.csv", "\n".join(lines) + "\n"))
+    facts = "".join(
+        f"m.{rng.randrange(40)}\tr.{rng.randrange(4)}\tm.{rng.randrange(40)}\n" for _ in range(150)
+    )
+    alignment = "".join(f"i{i}\tm.{i}\n" for i in range(35) if i % 3)  # some never bought, some in no fact
+    titles = "".join(f"i{i},Title {i},{i / 2}\n" for i in range(33))
+    return {
+        "facts": ("triples", (write(tmp_path, "kg.txt", facts),), {}),
+        "purchases": ("purchases", tuple(months), {}),
+        "alignment": ("alignment", (write(tmp_path, "link.txt", alignment),), {}),
+        "titles": (
+            "features",
+            (write(tmp_path, "items.csv", "item,title,price\n" + titles),),
+            {"name_column": "title"},
+        ),
+    }
+
+
+def fill(store: GraphStore, shop: dict[str, Any], order: tuple[str, ...]) -> Dump:
+    for part in order:
+        name, paths, options = shop[part]
+        bring(store, name, *paths, **options)
+    return dump(store)
+
+
+def test_the_graph_is_what_the_files_say(store: GraphStore, shop: dict[str, Any]) -> None:
+    graph = fill(store, shop, ("facts", "alignment", "purchases", "titles"))
+    node = {f"i{i}": f"m.{i}" if i % 3 else f"item:i{i}" for i in range(35)}
+    pairs: dict[Any, dict[str, Any]] = {}
+    for month in shop["purchases"][1]:
+        for line in month.read_text().splitlines()[1:]:
+            user, item, rating, when = line.split(",")
+            pair = pairs.setdefault(
+                (user, node[item], f"purchases:{month.name}"), {"count": 0, "first": 9e9, "last": 0}
+            )
+            pair["count"] += 1
+            pair["first"] = min(pair["first"], int(when))
+            if int(when) >= pair["last"]:
+                pair["last"], pair["rating"] = int(when), float(rating)
+    assert {
+        k: {p: v for p, v in row.items() if p != "source"} for k, row in graph["PURCHASED"].items()
+    } == pairs
+    triples = {tuple(line.split("\t")) for line in shop["facts"][1][0].read_text().splitlines()}
+    assert set(graph["FACT"]) == {(h, t, r) for h, r, t in triples}
+    items = {row["item_id"]: id for id, row in graph["Entity"].items() if "item_id" in row}
+    assert {i: n for i, n in node.items() if i in items} == items
+    assert set(items) >= {f"i{i}" for i in range(33)}
+    assert graph["Entity"][node["i7"]] == {"item_id": "i7", "name": "Title 7", "price": 3.5}
+    assert {s["rows"] for s in graph["Source"].values()} == {120, 150, 23, 33}
+
+
+def test_the_order_of_sources_does_not_matter(store: GraphStore, shop: dict[str, Any]) -> None:
+    graphs = []
+    for order in itertools.permutations(("facts", "purchases", "alignment")):
+        store.clear()
+        graphs.append(fill(store, shop, (*order, "titles")))
+    store.clear()
+    graphs.append(fill(store, shop, ("titles", "purchases", "alignment", "facts")))
+    assert all(graph == graphs[0] for graph in graphs)
+
+
+def test_a_fact_of_two_sources_keeps_one_origin_in_either_order(store: GraphStore, tmp_path: Path) -> None:
+    one, two = write(tmp_path, "a.txt", "x\tr\ty\nx\tr\tz\n"), write(tmp_path, "b.txt", "x\tr\ty\nz\tr\ty\n")
+    bring(store, "triples", one)
+    report = bring(store, "triples", two)
+    graph = dump(store)
+    assert graph["FACT"]["x", "y", "r"]["source"] == "triples:a.txt"
+    assert report.sources[0].written["FACT"] == 1
+    store.clear()
+    bring(store, "triples", two, one)
+    assert dump(store) == graph
+
+
+def test_ingesting_twice_changes_nothing(store: GraphStore, shop: dict[str, Any]) -> None:
+    order = ("purchases", "alignment", "facts", "titles")
+    graph = fill(store, shop, order)
+    assert fill(store, shop, order) == graph
+    name, paths, options = shop["purchases"]
+    again = bring(store, name, paths[0], **options)
+    assert [s.unchanged for s in again.sources] == [True]
+    assert "already in the graph" in again.summary()
+    forced = bring(store, name, *paths, force=True, **options)
+    assert [s.unchanged for s in forced.sources] == [False, False]
+    assert not any(s.written.get("PURCHASED") for s in forced.sources)
+    assert dump(store) == graph
+
+
+def test_changed_contents_or_options_are_read_again(store: GraphStore, tmp_path: Path) -> None:
+    path = write(tmp_path, "log.csv", "user,item,rating\na,1,5\n")
+    bring(store, "purchases", path)
+    path.write_text("user,item,rating\na,1,5\na,1,4\nb,2,1\n")
+    report = bring(store, "purchases", path)
+    assert not report.sources[0].unchanged
+    assert {k: v["count"] for k, v in dump(store)["PURCHASED"].items()} == {
+        ("a", "item:1", "purchases:log.csv"): 2,
+        ("b", "item:2", "purchases:log.csv"): 1,
+    }
+    assert not bring(store, "purchases", path, min_rating=2).sources[0].unchanged
+
+
+def test_one_named_source_joins_its_files(store: GraphStore, tmp_path: Path) -> None:
+    one, two = write(tmp_path, "1.csv", "user,item\na,1\n"), write(tmp_path, "2.csv", "user,item\na,1\n")
+    bring(store, "purchases", one, two, source="year")
+    assert {k: v["count"] for k, v in dump(store)["PURCHASED"].items()} == {
+        ("a", "item:1", "purchases:year"): 2
+    }
+
+
+def test_two_files_of_one_name_are_refused(store: GraphStore, tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, "log.csv", "user,item\na,1\n")
+    with pytest.raises(ConfigError, match=r"several sources are called 'log.csv'.*--source"):
+        bring(store, "purchases", tmp_path / "x" / "log.csv", tmp_path / "y" / "log.csv")
+
+
+def test_small_buffers_give_the_same_graph(store: GraphStore, shop: dict[str, Any]) -> None:
+    graph = fill(store, shop, ("facts", "alignment", "purchases", "titles"))
+    store.clear()
+    for name, paths, options in shop.values():
+        bring(store, name, *paths, buffer=7, **options)
+    assert dump(store) == graph
+
+
+def test_alignments_that_contradict_are_listed_and_not_applied(store: GraphStore, tmp_path: Path) -> None:
+    bring(store, "alignment", write(tmp_path, "one.txt", "i1\te1\ni2\te2\n"))
+    listed = tmp_path / "rejects.tsv"
+    report = bring(store, "alignment", write(tmp_path, "two.txt", "i1\te9\ni3\te3\n"), rejects=listed)
+    assert report.sources[0].conflicts == 1
+    assert report.sources[0].rejected == 0
+    assert report.rejects_file == str(listed)
+    assert "alignment conflict" in listed.read_text()
+    assert "i1\te9" in listed.read_text().replace('"', "")
+    graph = dump(store)
+    assert {row["item_id"]: id for id, row in graph["Entity"].items() if "item_id" in row} == {
+        "i1": "e1",
+        "i2": "e2",
+        "i3": "e3",
+    }
+
+
+def test_malformed_rows_are_listed_and_the_rest_is_kept(store: GraphStore, tmp_path: Path) -> None:
+    path = write(tmp_path, "log.csv", "user,item\na,1\nb\nc,3\n,4\n")
+    listed = tmp_path / "rejects.tsv"
+    with pytest.raises(
+        TooManyRejects, match=r"log.csv, line 3: 2 of 4 rows are malformed, more than --max-rejects 0.1%"
+    ):
+        bring(store, "purchases", path, rejects=listed)
+    assert len(dump(store)["PURCHASED"]) == 2
+    assert not dump(store)["Source"]  # so that the mended file, or a wider limit, is read again
+    report = bring(store, "purchases", path, rejects=listed, max_rejects=2)
+    assert report.sources[0].rejected == 2
+    lines = [line.split("\t") for line in listed.read_text().splitlines()]
+    assert lines == [
+        ["file", "line", "reason", "text"],
+        [str(path), "3", "1 column where 2 are expected", "b"],
+        [str(path), "5", "user is empty", ",4"],
+    ]
+    for limit in ("50%", "2"):
+        bring(store, "purchases", path, max_rejects=limit, force=True)
+    for limit in ("1", "49%", "0"):
+        with pytest.raises(TooManyRejects):
+            bring(store, "purchases", path, max_rejects=limit, force=True)
+    with pytest.raises(ConfigError, match="--max-rejects must be a share"):
+        bring(store, "purchases", path, max_rejects="many")
+
+
+def test_a_source_that_breaks_off_keeps_what_it_gave(
+    store: GraphStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgkit.tabular.reader.BLOCK", 1000)
+    path = tmp_path / "log.csv"
+    good = b"user,item\n" + b"".join(b"u%d,i\n" % i for i in range(15_000))
+    path.write_bytes(good + b"\xe9,i\n")
+    with pytest.raises(ConnectorError, match="line 15002"):
+        bring(store, "purchases", path)
+    assert len(dump(store)["PURCHASED"]) > 10_000
+    path.write_bytes(good)
+    bring(store, "purchases", path)
+    assert len(dump(store)["PURCHASED"]) == 15_000
+
+
+def test_progress_counts_up_and_names_its_phases(store: GraphStore, shop: dict[str, Any]) -> None:
+    steps: list[Step] = []
+    name, paths, options = shop["purchases"]
+    bring(store, name, paths[0], on_progress=steps.append, **options)
+    assert [s.phase for s in steps if s.phase != "reading"] != []
+    reading = [s for s in steps if s.phase == "reading"]
+    assert reading[-1].rows == 120
+    assert reading[-1].done == reading[-1].total == paths[0].stat().st_size
+    assert {"writing User", "writing PURCHASED"} <= {s.phase for s in steps}

@@ -1,0 +1,164 @@
+"""An ingest that is killed at any moment, or whose server goes away, and is run again, gives the same graph."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kgkit.store.open import open_store
+from kgkit.store.port import GraphStore
+from kgkit.testing.graph_dump import Dump, dump
+
+ROOT = Path(__file__).parent.parent
+
+_CHILD = """
+import sys
+from pathlib import Path
+from kgkit.errors import KgkitError
+from kgkit.ingest import ingest
+from kgkit.recipe import read_recipe
+from kgkit.store.open import open_store
+try:
+    with open_store(sys.argv[1]) as store:
+        print("started", flush=True)
+        for connector, config in read_recipe(Path(sys.argv[2])).sources:
+            ingest(connector, config, store, buffer=2000)
+except KgkitError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """Purchases before their alignment, so that stubs are made and folded, in several buffers each."""
+    rng = random.Random(11)
+    bought = "".join(f"u{rng.randrange(300)},i{rng.randrange(400)}\n" for _ in range(9000))
+    (tmp_path / "log.csv").write_text("user,item\n" + bought)
+    facts = (f"m.{rng.randrange(2000)}\tr.{rng.randrange(9)}\tm.{rng.randrange(2000)}\n" for _ in range(9000))
+    (tmp_path / "kg.txt").write_text("".join(facts))
+    (tmp_path / "link.txt").write_text("".join(f"i{i}\tm.{i}\n" for i in range(300)))
+    (tmp_path / "items.csv").write_text("item,title\n" + "".join(f"i{i},T{i}\n" for i in range(350)))
+    path = tmp_path / "kg.toml"
+    path.write_text(
+        '[[source]]\nconnector = "purchases"\npaths = ["log.csv"]\n'
+        '[[source]]\nconnector = "triples"\npaths = ["kg.txt"]\n'
+        '[[source]]\nconnector = "features"\npaths = ["items.csv"]\nname_column = "title"\n'
+        '[[source]]\nconnector = "alignment"\npaths = ["link.txt"]\n'
+    )
+    return path
+
+
+def begin(target: str, recipe: Path, **login: str) -> subprocess.Popen[str]:
+    """An ingest in a process of its own, past its imports and connected: from here on anything may be half done."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, target, str(recipe)],
+        cwd=ROOT,
+        env={**os.environ, **login},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    return child
+
+
+def finish(child: subprocess.Popen[str]) -> float:
+    """Waits for a good end; seconds that it took."""
+    began = time.monotonic()
+    _, errors = child.communicate()
+    assert child.returncode == 0, errors
+    return time.monotonic() - began
+
+
+def kill_after(child: subprocess.Popen[str], seconds: float) -> bool:
+    """kill -9; False when the process was already through."""
+    time.sleep(seconds)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    return child.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_any_moment_on_the_embedded_store(recipe: Path, tmp_path: Path) -> None:
+    target = str(tmp_path / "graph.lbug")
+
+    def graph() -> Dump:
+        with open_store(target) as store:
+            return dump(store)
+
+    length = finish(begin(target, recipe))
+    whole = graph()
+    rng, killed = random.Random(2), 0
+    for _ in range(2):
+        for file in tmp_path.glob("graph.lbug*"):
+            file.unlink()
+        for _ in range(4):  # killed, run again, killed again
+            if kill_after(begin(target, recipe), rng.uniform(0, 0.6 * length)):
+                killed += 1
+            else:  # it came to its end first, and would have nothing left to be killed in
+                for file in tmp_path.glob("graph.lbug*"):
+                    file.unlink()
+        finish(begin(target, recipe))
+        assert graph() == whole
+    assert killed >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.neo4j
+@pytest.mark.timeout(900)
+def test_killed_at_any_moment_on_neo4j(recipe: Path, request: pytest.FixtureRequest) -> None:
+    store: GraphStore = request.getfixturevalue("neo4j_store")
+    info = request.getfixturevalue("neo4j_server")
+    login = {"NEO4J_USERNAME": info.username, "NEO4J_PASSWORD": info.password()}
+    length = finish(begin(info.uri, recipe, **login))
+    whole = dump(store)
+    store.clear()
+    rng, killed = random.Random(3), 0
+    for _ in range(12):
+        if kill_after(begin(info.uri, recipe, **login), rng.uniform(0, 0.6 * length)):
+            killed += 1
+        else:  # it came to its end first, and would have nothing left to be killed in
+            store.clear()
+        if killed == 3:
+            break
+    finish(begin(info.uri, recipe, **login))
+    assert dump(store) == whole
+    assert killed >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.neo4j
+@pytest.mark.timeout(900)
+def test_a_server_that_goes_away_and_comes_back(recipe: Path, tmp_path: Path) -> None:
+    from kgkit import server
+
+    home, port = tmp_path / "neo4j", server.free_port()
+    with server.running_server(home, port=port, memory="512m", page_cache="64m") as info:
+        login = {"NEO4J_USERNAME": info.username, "NEO4J_PASSWORD": info.password()}
+        child = begin(info.uri, recipe, **login)
+        time.sleep(1.5)
+        os.kill(info.pid, signal.SIGKILL)
+        _, errors = child.communicate()
+        assert child.returncode == 1
+        assert errors.strip().splitlines()[-1].startswith("error: ")
+        assert "Traceback" not in errors
+    with server.running_server(home, port=port, memory="512m", page_cache="64m") as info:
+        login = {"NEO4J_USERNAME": info.username, "NEO4J_PASSWORD": info.password()}
+        finish(begin(info.uri, recipe, **login))
+        from kgkit.store.neo4j import connect
+
+        with connect(info.uri, info.uri, (info.username, info.password())) as store:
+            resumed = dump(store)
+            store.clear()
+        finish(begin(info.uri, recipe, **login))
+        with connect(info.uri, info.uri, (info.username, info.password())) as store:
+            assert dump(store) == resumed
