@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Ints = npt.NDArray[np.int64]
+from kgkit.arrays import Ints
+
 _NEVER = int(np.iinfo(np.int64).min)  # the time of a row that has none, when the latest rating is looked for
 _EVER = int(np.iinfo(np.int64).max)
 _OPTIONAL = {"count": pa.int64(), "time": pa.int64(), "rating": pa.float64()}

@@ -9,12 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit.arrays import Bools, Doubles, Ints
 from kgkit.errors import ConfigError, EmptyExtraction, LeakError
 from kgkit.graph import IdMap, Interactions, TrainingGraph, Triples, distinct
 from kgkit.queries import PURCHASES, TRIPLES, EdgeQuery
 from kgkit.store.port import EdgeColumns, GraphStore, NodeIndex
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def extract(store: GraphStore, what: Extraction = Extraction()) -> TrainingGraph
     )
 
 
-def _item_rows(store: GraphStore, entities: NodeIndex) -> npt.NDArray[np.bool_]:
+def _item_rows(store: GraphStore, entities: NodeIndex) -> Bools:
     """bool [entities]: those with an item_id."""
     mask = np.zeros(len(entities), dtype=bool)
     for table in store.read_nodes("Entity", ["item_id"]):
@@ -159,7 +158,7 @@ def _interactions(user: Ints, item: Ints, columns: dict[str, npt.NDArray[np.gene
     return Interactions(user[starts], item[starts], np.add.reduceat(count, starts), last[ends], rating[ends])
 
 
-def _filled(column: npt.NDArray[np.generic], value: float) -> npt.NDArray[np.float64]:
+def _filled(column: npt.NDArray[np.generic], value: float) -> Doubles:
     """Missing values (NaN or None) replaced. Times and counts stay exact in a double up to 2**53."""
     numbers = np.asarray(column, dtype=np.float64)
     return np.where(np.isnan(numbers), value, numbers)

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from kgkit.errors import ConfigError, EmptyExtraction
+from kgkit.lazy import np
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Ints = npt.NDArray[np.int64]
+    from kgkit.arrays import Doubles, Ints
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Interactions:
     item: Ints
     count: Ints
     last: Ints
-    rating: npt.NDArray[np.float64]
+    rating: Doubles
 
     def __len__(self) -> int:
         return len(self.user)

@@ -1,7 +1,7 @@
-"""torch, imported on first use.
+"""torch and numpy, imported on first use.
 
-Plugins write `from kgkit.lazy import torch`, so that listing them, showing their options and every `--help` stay fast:
-importing torch takes seconds. A type checker sees the real module.
+Plugins write `from kgkit.lazy import np, torch`, so that listing them, showing their options and every `--help` stay
+fast: importing torch takes seconds, numpy as long as all the rest. A type checker sees the real modules.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch as torch
 else:
 
@@ -22,6 +23,7 @@ else:
         def __getattr__(self, attribute: str) -> Any:
             return getattr(importlib.import_module(self.__name__), attribute)
 
+    np = _LazyModule("numpy")
     torch = _LazyModule("torch")
 
-__all__ = ["torch"]
+__all__ = ["np", "torch"]

@@ -16,10 +16,9 @@ from kgkit.config import option
 from kgkit.queries import PURCHASES, TRIPLES, EdgeQuery
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import torch
 
+    from kgkit.arrays import Floats
     from kgkit.evaluate.splits import Split
     from kgkit.graph import TrainingGraph
     from kgkit.run import Run
@@ -79,7 +78,7 @@ class Model(ABC):
         """Brings back what `fit` left, for evaluation. Closed forms are as quick to fit again."""
         self.fit(graph, split, run)
 
-    def embeddings(self) -> dict[str, npt.NDArray[np.float32]]:
+    def embeddings(self) -> dict[str, Floats]:
         """Vectors to write back by label: {"User": float32 [users, d], "Entity": float32 [entities, d]}."""
         return {}
 

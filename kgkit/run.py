@@ -17,11 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kgkit.errors import ConfigError
 from kgkit.evaluate.splits import LabelledPairs, Split
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 
 Observer = Callable[[str, Mapping[str, Any]], None]
 

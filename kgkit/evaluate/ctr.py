@@ -8,13 +8,13 @@ is logged.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+from kgkit.lazy import np
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    from kgkit.arrays import Array, Doubles, Ints
+
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +59,13 @@ def best_threshold(label: Array, score: Array) -> float:
     return float(ranked[np.argmax(np.where(last, value, -1.0))])
 
 
-def sortable(score: Array) -> npt.NDArray[np.int64]:
+def sortable(score: Array) -> Ints:
     """float32 scores as integers in the same order, so that more can be packed beside them. -0 equals 0."""
     bits = (score.astype(np.float32) + np.float32(0)).view(np.int32)
     return np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
 
 
-def _auc_rows(label: Array, score: Array) -> Floats:
+def _auc_rows(label: Array, score: Array) -> Doubles:
     """label, score [G, B] -> the AUC of each row [G]."""
     # Sorted by score and, where equal, negatives first: the label rides in the lowest bit.
     packed = np.sort(sortable(score) * 2 + (label > 0), axis=1)
@@ -84,7 +84,7 @@ def _auc_rows(label: Array, score: Array) -> Floats:
     return value
 
 
-def _f1_rows(label: Array, score: Array, threshold: float) -> Floats:
+def _f1_rows(label: Array, score: Array, threshold: float) -> Doubles:
     """label, score [G, B] -> the F1 of each row [G]."""
     real, predicted = label > 0, score >= threshold
     both = real.sum(1) + predicted.sum(1)
@@ -96,7 +96,7 @@ def _batches(values: Array, size: int) -> Array:
     return values[: len(values) // size * size].reshape(-1, size)
 
 
-def _mean(what: str, rows: Floats, batch_size: int) -> float:
+def _mean(what: str, rows: Doubles, batch_size: int) -> float:
     defined = rows[~np.isnan(rows)]
     if len(defined) < len(rows):
         log.warning("%d of %d batches of %d have one class only and no %s: left out of the mean",

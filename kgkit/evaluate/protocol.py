@@ -6,20 +6,17 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from kgkit.errors import ConfigError
 from kgkit.evaluate import ctr
 from kgkit.evaluate.ranking import MEMORY, rank_metrics
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 
 if TYPE_CHECKING:
+    from kgkit.arrays import Floats, Ints
     from kgkit.evaluate.splits import LabelledPairs, Split
     from kgkit.model import Recommender
 
 T = TypeVar("T")
-Ints = npt.NDArray[np.int64]
 
 PARTS = ("train", "valid", "test")
 METRICS = "auc, mrr, recall@K, precision@K, ndcg@K, hit@K"  # what a model may be selected by
@@ -89,7 +86,7 @@ def validation_metric(
     return value
 
 
-def score_pairs(model: Recommender, pairs: LabelledPairs, memory: int = MEMORY) -> npt.NDArray[np.float32]:
+def score_pairs(model: Recommender, pairs: LabelledPairs, memory: int = MEMORY) -> Floats:
     """The model's scores of pairs in their order, float32 [N]."""
     user, item, _ = pairs.tensors()
     scores = np.empty(len(pairs), dtype=np.float32)

@@ -9,23 +9,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from kgkit.errors import ConfigError
 from kgkit.evaluate.splits import LabelledPairs
 from kgkit.graph import distinct, ranges
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 from kgkit.native import rank_positives
 
 if TYPE_CHECKING:
+    from kgkit.arrays import Array, Doubles, Floats, Ints
     from kgkit.evaluate.splits import Split
     from kgkit.model import Recommender
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 KS = (1, 2, 5, 10, 20, 50, 100)
 MEMORY = 512 << 20
@@ -123,7 +119,7 @@ def rank_metrics(
     return metrics
 
 
-def metrics_of_ranks(ranks: Ints, start: Ints, ks: Sequence[int]) -> dict[str, Floats]:
+def metrics_of_ranks(ranks: Ints, start: Ints, ks: Sequence[int]) -> dict[str, Doubles]:
     """The metrics of each user by name, float64 [U], as `rank_metrics` defines them.
 
     ranks: int64 [P], those of user u at start[u]:start[u + 1], at least one each; start: int64 [U + 1].
@@ -147,7 +143,7 @@ def metrics_of_ranks(ranks: Ints, start: Ints, ks: Sequence[int]) -> dict[str, F
 
 def top_items(
     model: Recommender, users: Ints, n: int, mask: UserItems, memory: int = MEMORY
-) -> tuple[Ints, npt.NDArray[np.float32]]:
+) -> tuple[Ints, Floats]:
     """The best n unmasked items of each user, best first: items int64 [U, n], scores float32 [U, n].
 
     users: int64 [U]; mask: of every user the items to leave out, what is already bought, say. Of equal scores
@@ -248,5 +244,5 @@ def _on(scores: torch.Tensor, array: Ints) -> torch.Tensor:
     return torch.from_numpy(array).to(scores.device)
 
 
-def _average(values: npt.NDArray[Any]) -> float:
+def _average(values: Array) -> float:
     return float(values.mean()) if len(values) else float("nan")

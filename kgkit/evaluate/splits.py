@@ -11,17 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from kgkit.errors import ConfigError, EmptyExtraction, LeakError
 from kgkit.graph import distinct, ranges
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 
 if TYPE_CHECKING:
+    from kgkit.arrays import Bools, Floats, Ints
     from kgkit.graph import Interactions, TrainingGraph
 
-Ints = npt.NDArray[np.int64]
 
 # Of each seed, its own stream for every purpose: the split must not repeat the negatives' random numbers.
 _NEGATIVES, _SPLIT = 1, 2
@@ -36,7 +33,7 @@ class LabelledPairs:
 
     user: Ints
     item: Ints
-    label: npt.NDArray[np.float32]
+    label: Floats
 
     def __len__(self) -> int:
         return len(self.user)
@@ -129,12 +126,12 @@ def _list_and_draw(
     return found
 
 
-def _contains(known: Ints, keys: Ints) -> npt.NDArray[np.bool_]:
+def _contains(known: Ints, keys: Ints) -> Bools:
     """Which of `keys` are in the sorted `known`."""
     if not len(known):
         return np.zeros(len(keys), dtype=bool)
     at = np.searchsorted(known, keys)
-    found: npt.NDArray[np.bool_] = known[np.minimum(at, len(known) - 1)] == keys
+    found: Bools = known[np.minimum(at, len(known) - 1)] == keys
     return found
 
 

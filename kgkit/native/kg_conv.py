@@ -5,9 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
-import numpy as np
-
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 from kgkit.native.build import load
 from kgkit.native.threads import thread_count
 from kgkit.nn.kg_conv import AGGREGATORS, Convolution, KnownLabels, Parameters, Sampled, needed_entities

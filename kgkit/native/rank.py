@@ -5,20 +5,18 @@ from __future__ import annotations
 import ctypes
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
+from kgkit.lazy import np
 from kgkit.native.build import load
 from kgkit.native.threads import thread_count
 
 if TYPE_CHECKING:
     import torch
 
-Ints = npt.NDArray[np.int64]
+    from kgkit.arrays import Floats, Ints
 
 
 def rank_positives(
-    scores: npt.NDArray[np.float32] | torch.Tensor,
+    scores: Floats | torch.Tensor,
     mask_start: Ints,
     mask_items: Ints,
     pos_start: Ints,
@@ -55,5 +53,5 @@ def rank_positives(
     return ranks
 
 
-def _pointer(array: npt.NDArray[np.float32] | Ints) -> ctypes.c_void_p:
+def _pointer(array: Floats | Ints) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)

@@ -12,15 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 
 if TYPE_CHECKING:
+    from kgkit.arrays import Floats, Ints
     from kgkit.graph import Neighbours
 
-Ints = npt.NDArray[np.int64]
 Parameters = dict[
     str, "torch.Tensor"
 ]  # user [users, d], entity [N, d], relation [R, d], weight [H, in, d], bias [H, d]
@@ -283,7 +280,7 @@ class KnownLabels:
     entities: int
 
     @staticmethod
-    def of(user: Ints, entity: Ints, label: npt.NDArray[np.float32], entities: int) -> KnownLabels:
+    def of(user: Ints, entity: Ints, label: Floats, entities: int) -> KnownLabels:
         """From parallel arrays; where pairs meet in one entity, a purchase prevails."""
         key = user * np.int64(entities) + entity
         order = np.lexsort((-label, key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
+from kgkit.lazy import np
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

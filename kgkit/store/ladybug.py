@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit.arrays import Floats, Ints
 from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.schema import EDGES, NODES, identifier
 from kgkit.store import ladybug_align, ladybug_answers, ladybug_tables, ladybug_write
@@ -24,9 +25,7 @@ from kgkit.store.port import (
     AlignStats,
     Answers,
     EdgeColumns,
-    Floats,
     GraphStore,
-    Ints,
     NodeIndex,
     QueryResult,
     RunRecord,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit.arrays import Bools, Ints
 from kgkit.errors import StoreError
 from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, EdgeKind, NodeKind, identifier
 from kgkit.store.ladybug_engine import Engine
@@ -162,7 +162,7 @@ def keys(name: str, table: pa.Table) -> pa.Array:
     return column
 
 
-def last_rows(key: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def last_rows(key: Ints) -> tuple[Ints, Ints]:
     """Row numbers of the last row of each distinct key, and those keys, sorted."""
     order = np.argsort(key)
     ordered = key[order]
@@ -173,14 +173,14 @@ def last_rows(key: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.ND
     return np.maximum.reduceat(order, np.flatnonzero(first)), ordered[first]
 
 
-def codes(column: pa.Array, vocabulary: pa.Array) -> npt.NDArray[np.int64]:
+def codes(column: pa.Array, vocabulary: pa.Array) -> Ints:
     """Positions of values in a vocabulary; -1 for those that are not in it."""
     found = pc.index_in(column, vocabulary)
     return np.asarray(pc.fill_null(found, -1), dtype=np.int64)
 
 
-def combine(columns: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> tuple[
-    npt.NDArray[np.int64], npt.NDArray[np.int64]
+def combine(columns: Sequence[tuple[Ints, Ints]]) -> tuple[
+    Ints, Ints
 ]:  # fmt: skip
     """One int64 for each row of several small non-negative integers: equal if and only if all of them are.
 
@@ -196,11 +196,9 @@ def combine(columns: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
     return new, old
 
 
-def differs(
-    new: pa.ChunkedArray, old: pa.ChunkedArray, rows: npt.NDArray[np.int64], old_rows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
+def differs(new: pa.ChunkedArray, old: pa.ChunkedArray, rows: Ints, old_rows: Ints) -> Bools:
     """bool [M]: where a new value, in row `rows`, is given and is not the stored one, in row `old_rows`."""
-    given: npt.NDArray[np.bool_] = np.asarray(pc.is_valid(new), dtype=bool)[rows]
+    given: Bools = np.asarray(pc.is_valid(new), dtype=bool)[rows]
     if pa.types.is_fixed_size_list(new.type):
         return given
     if pa.types.is_string(new.type):
@@ -213,9 +211,7 @@ def differs(
     return given
 
 
-def shared_codes(
-    new: pa.ChunkedArray, old: pa.ChunkedArray
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def shared_codes(new: pa.ChunkedArray, old: pa.ChunkedArray) -> tuple[Ints, Ints]:
     """Small non-negative integers for the strings of two columns, equal where the strings are; 0 is null."""
     encoded = pa.chunked_array([*new.chunks, *old.chunks], pa.string()).dictionary_encode()
     parts = [np.asarray(pc.fill_null(c.indices, -1), dtype=np.int64) for c in encoded.chunks]

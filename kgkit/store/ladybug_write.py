@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit.arrays import Ints
 from kgkit.errors import StoreError
 from kgkit.schema import EdgeKind, identifier
 from kgkit.store.ladybug_engine import Engine
@@ -34,7 +34,6 @@ from kgkit.store.ladybug_tables import (
 )
 from kgkit.store.port import WriteStats
 
-Ints = npt.NDArray[np.int64]
 COPY_FROM = 2_000  # new nodes from which a bulk copy beats MERGE
 COPY_EDGES_FROM = (
     20_000  # a COPY rewrites what is near: 1,000 rows onto 2M take 3.5 s of CPU, by CREATE 0.04 s

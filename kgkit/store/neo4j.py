@@ -15,6 +15,7 @@ import pyarrow as pa
 from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
 
 from kgkit import server
+from kgkit.arrays import Floats, Ints
 from kgkit.errors import ConfigError, ReadOnlyStoreError, StoreError
 from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, embedding_property, identifier
 from kgkit.store import neo4j_align, neo4j_answers, neo4j_read, neo4j_write
@@ -25,9 +26,7 @@ from kgkit.store.port import (
     AlignStats,
     Answers,
     EdgeColumns,
-    Floats,
     GraphStore,
-    Ints,
     NodeIndex,
     QueryResult,
     RunRecord,
@@ -177,8 +176,7 @@ class Neo4jStore(GraphStore):
         wanted |= {"kgkit_Entity_item_id": ("Entity", "item_id"), "kgkit_Relation_rid": ("Relation", "rid")}
         absent = wanted.keys() - {r["name"] for r in self._connection.read(cypher.CONSTRAINTS)}
         for name in sorted(absent):
-            label, prop = map(identifier, wanted[name])
-            self._connection.write(cypher.CONSTRAINT.format(name=identifier(name), label=label, prop=prop))
+            self._constrain(name, *wanted[name])
         if absent:
             self._connection.write(cypher.AWAIT_INDEXES)
         stored = {}
@@ -188,6 +186,21 @@ class Neo4jStore(GraphStore):
         if stored["relationship_types"] != self._mode:
             self._connection.write(cypher.CHANGE_SETTING, id="relationship_types", value=self._mode)
         self._prepared = True
+
+    def _constrain(self, name: str, label: str, prop: str) -> None:
+        """One uniqueness constraint; a server killed half-way through making it keeps the index without it."""
+        statement = cypher.CONSTRAINT.format(
+            name=identifier(name), label=identifier(label), prop=identifier(prop)
+        )
+        try:
+            self._connection.write(statement)
+        except (
+            StoreError
+        ):  # looked at only now: until it is made, another process's index looks like a leftover
+            if not self._connection.read(cypher.LEFTOVER_INDEX, name=name):
+                raise
+            self._connection.write(cypher.DROP_INDEX.format(name=identifier(name)))
+            self._connection.write(statement)
 
     # -- observed facts in -------------------------------------------------------------------------------------
     def upsert_nodes(self, label: str, table: pa.Table) -> WriteStats:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from neo4j.exceptions import DriverError, Neo4jError
 
+from kgkit.arrays import Ints
 from kgkit.errors import RetryableStoreError, StoreError
 from kgkit.schema import EDGES, embedding_property, identifier
 from kgkit.store import neo4j_cypher as cypher
@@ -28,7 +29,7 @@ from kgkit.store.neo4j_write import (
     text_column,
     vector_rows,
 )
-from kgkit.store.port import Answers, Ints, RunRecord, Vectors
+from kgkit.store.port import Answers, RunRecord, Vectors
 
 LABELS = ("User", "Entity")  # the nodes that have embeddings
 KINDS = tuple(kind.type for kind in EDGES.values() if kind.answer)

@@ -19,6 +19,10 @@ MISSING_INT = -(
 # Without a constraint every MERGE scans its label.
 CONSTRAINT = "CREATE CONSTRAINT {name} IF NOT EXISTS FOR (n:{label}) REQUIRE n.{prop} IS UNIQUE"
 CONSTRAINTS = "SHOW CONSTRAINTS YIELD name WHERE name STARTS WITH 'kgkit_' RETURN name"
+LEFTOVER_INDEX = (
+    "SHOW INDEXES YIELD name, owningConstraint WHERE name = $name AND owningConstraint IS NULL RETURN name"
+)
+DROP_INDEX = "DROP INDEX {name} IF EXISTS"
 AWAIT_INDEXES = "CALL db.awaitIndexes(600)"
 # Settings of the graph; what is stored wins, so that two processes agree.
 SETTING = "MERGE (k:Kgkit {id: $id}) ON CREATE SET k.value = $value RETURN k.value AS value"

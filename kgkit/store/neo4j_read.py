@@ -10,15 +10,14 @@ from typing import Any
 import neo4j
 import neo4j.graph
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit.arrays import Array, Floats, Ints
 from kgkit.errors import StoreError
 from kgkit.schema import EDGES, NODES, identifier
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store.neo4j_connection import Connection, in_parallel
-from kgkit.store.port import Floats, Ints
 
 PART = 2_000_000  # relationships whose lists the server holds at once
 PAGE = 20_000  # nodes a table
@@ -34,7 +33,7 @@ class EdgeRows:
 
     source: Ints
     target: Ints
-    columns: dict[str, npt.NDArray[Any]]
+    columns: dict[str, Array]
 
     def __len__(self) -> int:
         return len(self.source)
@@ -223,7 +222,7 @@ def edge_rows(
         text = cypher.collect_edges(cypher.out_of(None if native else kind), columns, parted=False)
         jobs = [(text, {"sources": sources[i : i + PAGE].tolist()}) for i in range(0, len(sources), PAGE)]
 
-    def run(job: tuple[str, dict[str, Any]]) -> list[list[npt.NDArray[Any]]]:
+    def run(job: tuple[str, dict[str, Any]]) -> list[list[Array]]:
         return connection.read_each(
             lambda r: [_numpy(values, d) for values, d in zip(r, [np.int64, np.int64, *dtypes], strict=True)],
             job[0],
@@ -263,7 +262,7 @@ def facts_around(connection: Connection, seeds: Ints, hops: int, native: bool) -
     return EdgeRows(facts[0], facts[1], {"rid": facts[2]})
 
 
-def decode(rows: EdgeRows, properties: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+def decode(rows: EdgeRows, properties: Mapping[str, str]) -> dict[str, Array]:
     """Columns as the port gives them: integers with gaps as floats with NaN. Raises StoreError for facts without rid."""
     out = {}
     for name, kind in properties.items():
@@ -339,7 +338,7 @@ def read_edges(
         yield table if inside.all() else table.filter(pa.array(inside))
 
 
-def _edge_array(column: npt.NDArray[Any], kind: str) -> pa.Array:
+def _edge_array(column: Array, kind: str) -> pa.Array:
     if kind == "int64":
         return pa.array(column, pa.int64(), mask=column == cypher.MISSING_INT)
     if kind == "float64":
@@ -352,7 +351,7 @@ def _parts(count: int) -> int:
     return 1 if count < 100_000 else SESSIONS * math.ceil(count / (SESSIONS * PART))
 
 
-def _numpy(values: list[Any], dtype: Any) -> npt.NDArray[Any]:
+def _numpy(values: list[Any], dtype: Any) -> Array:
     if dtype is object:  # np.array would take equally long strings for a two-dimensional thing, or cut them
         out = np.empty(len(values), dtype=object)
         out[:] = values

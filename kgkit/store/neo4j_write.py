@@ -12,10 +12,10 @@ from typing import Any
 
 import neo4j
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit.arrays import Array, Ints
 from kgkit.errors import RetryableStoreError, StoreError
 from kgkit.schema import EDGES, NODES, EdgeKind, identifier
 from kgkit.store import neo4j_cypher as cypher
@@ -29,7 +29,7 @@ from kgkit.store.neo4j_read import (
     relations,
     resolve,
 )
-from kgkit.store.port import Ints, Vectors, WriteStats
+from kgkit.store.port import Vectors, WriteStats
 
 NODE_BATCH = 20_000
 EDGE_BATCH = 20_000
@@ -63,7 +63,7 @@ def plain_column(table: pa.Table, name: str) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def last_rows(keys: npt.NDArray[Any]) -> Ints:
+def last_rows(keys: Array) -> Ints:
     """Row numbers of the last of each key, in their order."""
     _, first_from_behind = np.unique(keys[::-1], return_index=True)
     return np.sort(len(keys) - 1 - first_from_behind)
@@ -327,7 +327,7 @@ def _update_present(connection: Connection, kind: EdgeKind, edges: NewEdges, nat
     keys = ("rid",) if kind.type == "FACT" else kind.key
     values = [n for n in edges.columns if n not in (*kind.key, "rid")]
     codes: dict[str, dict[str, int]] = {}
-    mine: dict[str, npt.NDArray[Any]] = {}
+    mine: dict[str, Array] = {}
     for name in (*keys, *values):
         column = edges.columns[name]
         if pa.types.is_string(column.type):

@@ -12,12 +12,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+from kgkit.arrays import Array, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class EdgeColumns:
 
     source: Ints
     target: Ints
-    columns: dict[str, npt.NDArray[Any]]
+    columns: dict[str, Array]
 
 
 @dataclass(frozen=True)

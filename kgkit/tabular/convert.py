@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit.arrays import Bools
 from kgkit.tabular import Column
 
-Mask = npt.NDArray[np.bool_]
 WORDS = {
     "string": "text or a number",
     "int64": "a whole number",
@@ -25,7 +24,7 @@ _WHOLE = r"^-?[0-8]?\d{1,18}$"  # what int64 surely holds
 _EPOCH = r"^-?[0-8]?\d{1,18}(\.\d*)?$"
 
 
-def convert(array: pa.Array, column: Column) -> tuple[pa.Array, Mask]:
+def convert(array: pa.Array, column: Column) -> tuple[pa.Array, Bools]:
     """Cells of any Arrow type as the column's kind; the mask says which rows must be rejected.
 
     Raises TypeError when no cell of such a type can be meant (lists, structs).
@@ -60,12 +59,12 @@ def reason(cell: Any, column: Column) -> str:
     return f"{column.name} must be {WORDS[column.kind]}{bound}, got {text[:80]!r}"
 
 
-def _flags(mask: pa.Array) -> Mask:
-    filled: Mask = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+def _flags(mask: pa.Array) -> Bools:
+    filled: Bools = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
     return np.array(filled)  # a copy of its own: Arrow's is read-only
 
 
-def _none(array: pa.Array) -> Mask:
+def _none(array: pa.Array) -> Bools:
     return np.zeros(len(array), bool)
 
 
@@ -74,13 +73,13 @@ def _blank_to_null(array: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
 
-def _matching(array: pa.Array, pattern: str) -> tuple[pa.Array, Mask]:
+def _matching(array: pa.Array, pattern: str) -> tuple[pa.Array, Bools]:
     """The cells that match (others null), and which non-null cells did not."""
     fits = pc.match_substring_regex(array, pattern)
     return pc.if_else(fits, array, pa.scalar(None, pa.string())), ~_flags(pc.fill_null(fits, True))
 
 
-def _string(array: pa.Array) -> tuple[pa.Array, Mask]:
+def _string(array: pa.Array) -> tuple[pa.Array, Bools]:
     if not pa.types.is_string(array.type):
         if pa.types.is_floating(array.type):  # ids that pandas made floats: 17.0 means 17
             whole = pc.fill_null(pc.equal(pc.floor(array), array), True)
@@ -92,7 +91,7 @@ def _string(array: pa.Array) -> tuple[pa.Array, Mask]:
     return array, _none(array)
 
 
-def _float(array: pa.Array) -> tuple[pa.Array, Mask]:
+def _float(array: pa.Array) -> tuple[pa.Array, Bools]:
     bad = _none(array)
     if pa.types.is_string(array.type):
         array = _blank_to_null(array)
@@ -106,7 +105,7 @@ def _float(array: pa.Array) -> tuple[pa.Array, Mask]:
     return values, bad | _flags(pc.invert(pc.is_finite(values)))
 
 
-def _int(array: pa.Array) -> tuple[pa.Array, Mask]:
+def _int(array: pa.Array) -> tuple[pa.Array, Bools]:
     bad = _none(array)
     if pa.types.is_string(array.type):
         array = pc.replace_substring_regex(_blank_to_null(array), r"\.0*$", "")
@@ -118,7 +117,7 @@ def _int(array: pa.Array) -> tuple[pa.Array, Mask]:
     return array.cast(pa.int64()), bad
 
 
-def _bool(array: pa.Array) -> tuple[pa.Array, Mask]:
+def _bool(array: pa.Array) -> tuple[pa.Array, Bools]:
     if pa.types.is_boolean(array.type):
         return array, _none(array)
     text = pc.utf8_lower(_blank_to_null(array.cast(pa.string())))
@@ -129,7 +128,7 @@ def _bool(array: pa.Array) -> tuple[pa.Array, Mask]:
     return pc.if_else(known, yes, pa.scalar(None, pa.bool_())), bad
 
 
-def _time(array: pa.Array) -> tuple[pa.Array, Mask]:
+def _time(array: pa.Array) -> tuple[pa.Array, Bools]:
     kind = array.type
     if pa.types.is_timestamp(kind):
         return array.cast(pa.timestamp("s", tz=kind.tz), safe=False).cast(pa.int64()), _none(array)

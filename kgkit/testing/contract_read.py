@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from kgkit.arrays import Ints
 from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.schema import NODES
-from kgkit.store.port import EdgeColumns, GraphStore, Ints
+from kgkit.store.port import EdgeColumns, GraphStore
 from kgkit.testing.contract_write import ODD_IDS, facts, nodes, purchases
 from kgkit.testing.graph_dump import dump
 

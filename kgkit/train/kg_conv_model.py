@@ -9,10 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from kgkit.config import option
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 from kgkit.nn import kg_conv
 from kgkit.train.torch_model import Parameters, TorchConfig, TorchRecommender
 

@@ -17,9 +17,7 @@ from kgkit.lazy import torch
 from kgkit.model import ModelConfig, Recommender
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from kgkit.arrays import Floats
     from kgkit.evaluate.splits import Split
     from kgkit.graph import TrainingGraph
     from kgkit.run import Run
@@ -129,7 +127,7 @@ class TorchRecommender(Recommender):
             flat = self.logit(self.parameters, users.repeat_interleave(n), every.repeat(len(users)))
         return flat.view(len(users), n)
 
-    def embeddings(self) -> dict[str, npt.NDArray[np.float32]]:
+    def embeddings(self) -> dict[str, Floats]:
         """The tables named `user` and `entity`, as they go back into the graph."""
         return {
             label: self.parameters[table].detach().cpu().numpy()

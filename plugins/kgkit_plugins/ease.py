@@ -12,13 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kgkit.config import option
 from kgkit.errors import ConfigError
 from kgkit.evaluate.protocol import choose
 from kgkit.hookspecs import hookimpl
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 from kgkit.model import Model, ModelConfig, Paper, Recommender, Task
 from kgkit.nn.profiles import profiles
 from kgkit.queries import PURCHASES

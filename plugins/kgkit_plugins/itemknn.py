@@ -16,13 +16,11 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kgkit.config import option
 from kgkit.evaluate.protocol import choose
 from kgkit.evaluate.ranking import best_items
 from kgkit.hookspecs import hookimpl
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 from kgkit.model import Model, ModelConfig, Paper, Recommender, Task
 from kgkit.nn.profiles import profiles
 from kgkit.queries import PURCHASES

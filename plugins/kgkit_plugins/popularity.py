@@ -10,10 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from kgkit.hookspecs import hookimpl
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 from kgkit.model import Model, ModelConfig, Paper, Recommender, Task
 from kgkit.queries import PURCHASES
 

@@ -22,7 +22,7 @@ from kgkit.cli.main import main
 try:
     main()
 finally:
-    heavy = sorted({"torch", "pyarrow", "scipy", "pandas"} & set(sys.modules))
+    heavy = sorted({"torch", "pyarrow", "scipy", "pandas", "numpy", "pydantic"} & set(sys.modules))
     print("HEAVY", heavy, file=sys.stderr)
 """
 

@@ -87,6 +87,17 @@ def test_server_killed_while_relationships_are_created(
         assert store.upsert_edges("FACT", table) == WriteStats(matched=table.num_rows)
 
 
+def test_index_of_an_unfinished_constraint(neo4j_server: ServerInfo, neo4j_store: Neo4jStore) -> None:
+    """A server killed while it made a constraint comes back with the index that was to carry it, and no constraint."""
+    neo4j_store.ensure_schema()
+    neo4j_store.query("DROP CONSTRAINT kgkit_Run_id", write=True)
+    neo4j_store.query("CREATE INDEX kgkit_Run_id FOR (n:Run) ON (n.id)", write=True)
+    with open_neo4j_store(neo4j_server) as store:
+        store.ensure_schema()
+        found = store.query("SHOW CONSTRAINTS YIELD name WHERE name = 'kgkit_Run_id' RETURN name")
+        assert list(found.rows) == [("kgkit_Run_id",)]
+
+
 def test_server_killed_while_answers_are_replaced(neo4j_server: ServerInfo, neo4j_store: Neo4jStore) -> None:
     store = neo4j_store
     _entities(store)
