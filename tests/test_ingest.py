@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,8 @@ from kgkit.config import make_config
 from kgkit.errors import ConfigError, ConnectorError, TooManyRejects
 from kgkit.ingest import IngestReport, Step, ingest
 from kgkit.registry import load_connector
-from kgkit.store.open import open_store
 from kgkit.store.port import GraphStore
 from kgkit.testing.graph_dump import Dump, dump
-
-ENGINES = ["ladybug", pytest.param("neo4j", marks=pytest.mark.neo4j)]
-
-
-@pytest.fixture(params=ENGINES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GraphStore]:
-    """An empty graph, on each engine."""
-    if request.param == "neo4j":
-        server: GraphStore = request.getfixturevalue("neo4j_store")
-        server.clear()
-        yield server
-    else:
-        with open_store(tmp_path / "graph.lbug") as embedded:
-            yield embedded
 
 
 def bring(store: GraphStore, name: str, *paths: Path, **options: Any) -> IngestReport:

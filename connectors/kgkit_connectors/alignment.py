@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgkit import Connector, hookimpl, option
-from kgkit.records import Alignments, Progress, Record, Reject
-from kgkit.tabular import Column, FileOptions, read
+from kgkit.records import Alignments, Record
+from kgkit.tabular import Column, FileOptions, read_as
 
 ITEM = ("item", "item_id", "product_id", "sku")
 ENTITY = ("entity", "entity_id", "freebase_id", "kg_id")
@@ -41,8 +41,7 @@ class Alignment(Connector):
             Column("entity", given=config.entity, usual=ENTITY, position=1),
         ]
         for path in config.paths:
-            for found in read(path, columns, config.layout):
-                yield found if isinstance(found, (Reject, Progress)) else Alignments(found)
+            yield from read_as(Alignments, path, columns, config.layout)
 
 
 @hookimpl

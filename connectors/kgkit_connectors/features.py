@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kgkit import Connector, hookimpl, option
 from kgkit.config import unknown_name
 from kgkit.errors import ConnectorError
-from kgkit.records import Features, Progress, Record, Reject
-from kgkit.tabular import Column, FileOptions, names, property_kinds, read
+from kgkit.records import Features, Record
+from kgkit.tabular import Column, FileOptions, names, property_kinds, read_as
 
 KEYS = {
     "user": ("user", "user_id", "customer_id", "id"),
@@ -58,8 +59,7 @@ class Attributes(Connector):
                 )
                 for name, header in properties.items()
             ]
-            for found in read(path, columns, config.layout):
-                yield found if isinstance(found, (Reject, Progress)) else Features(config.of, found)
+            yield from read_as(partial(Features, config.of), path, columns, config.layout)
 
 
 def _columns(config: Attributes.Config, path: Path) -> tuple[Column, dict[str, str]]:

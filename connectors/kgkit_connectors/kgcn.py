@@ -9,7 +9,7 @@ from pathlib import Path
 from kgkit import Connector, hookimpl, option
 from kgkit.errors import ConnectorError
 from kgkit.records import Alignments, Facts, Progress, Purchases, Record, Reject, Skipped
-from kgkit.tabular import Column, Layout, names, read
+from kgkit.tabular import Column, Layout, names, read, read_as
 
 RATINGS = ("user_artists.dat", "ratings.csv", "ratings.dat", "ratings.txt", "BX-Book-Ratings.csv")
 FACTS = ("kg.txt", "kg_final.txt")
@@ -84,10 +84,8 @@ def _read_folder(ratings: Path, facts: Path, alignment: Path, config: KgcnFolder
             continue
         listed += found["item"].chunks
         yield Alignments(found)
-    for found in read(
-        facts, [Column(c, position=i) for i, c in enumerate(("head", "relation", "tail"))], plain
-    ):
-        yield found if isinstance(found, (Reject, Progress)) else Facts(found)
+    columns = [Column(c, position=i) for i, c in enumerate(("head", "relation", "tail"))]
+    yield from read_as(Facts, facts, columns, plain)
 
     known = pa.chunked_array(listed).unique()
     have = names(ratings, layout)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kgkit import Connector, hookimpl, option
 from kgkit.errors import ConnectorError
 from kgkit.records import Alignments, Facts, Features, Progress, Purchases, Record, Reject, Skipped
-from kgkit.tabular import Column, Layout, names, read
+from kgkit.tabular import Column, Layout, names, read, read_as
 
 SUFFIXES = (".inter", ".kg", ".link", ".item", ".user")
 KINDS = {"token": "string", "token_seq": "string", "float": "float64", "float_seq": "string"}
@@ -72,15 +73,12 @@ def _facts(path: Path, layout: Layout, config: AtomicFiles.Config) -> Iterator[R
         Column("relation", usual=("relation_id",)),
         Column("tail", usual=("tail_id",)),
     ]
-    for found in read(path, columns, layout):
-        yield found if isinstance(found, (Reject, Progress)) else Facts(found)
+    yield from read_as(Facts, path, columns, layout)
 
 
 def _alignments(path: Path, layout: Layout, config: AtomicFiles.Config) -> Iterator[Record]:
-    for found in read(
-        path, [Column("item", usual=("item_id",)), Column("entity", usual=("entity_id",))], layout
-    ):
-        yield found if isinstance(found, (Reject, Progress)) else Alignments(found)
+    columns = [Column("item", usual=("item_id",)), Column("entity", usual=("entity_id",))]
+    yield from read_as(Alignments, path, columns, layout)
 
 
 def _interactions(path: Path, layout: Layout, config: AtomicFiles.Config) -> Iterator[Record]:
@@ -125,8 +123,7 @@ def _attributes(path: Path, layout: Layout, of: str, name_column: str | None) ->
         if name != f"{of}_id":
             to = "name" if name == name_column else name
             columns.append(Column(to, KINDS.get(kind, "string"), given=header, nullable=True))
-    for found in read(path, columns, layout):
-        yield found if isinstance(found, (Reject, Progress)) else Features(of, found)
+    yield from read_as(partial(Features, of), path, columns, layout)
 
 
 @hookimpl

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgkit import Connector, hookimpl, option
-from kgkit.records import Facts, Progress, Record, Reject
-from kgkit.tabular import Column, FileOptions, read
+from kgkit.records import Facts, Record
+from kgkit.tabular import Column, FileOptions, read_as
 
 HEAD = ("head", "head_id", "subject", "h", "s", "source")
 RELATION = ("relation", "relation_id", "predicate", "r", "p", "rel")
@@ -44,8 +44,7 @@ class Triples(Connector):
             Column("tail", given=config.tail, usual=TAIL, position=2),
         ]
         for path in config.paths:
-            for found in read(path, columns, config.layout):
-                yield found if isinstance(found, (Reject, Progress)) else Facts(found)
+            yield from read_as(Facts, path, columns, config.layout)
 
 
 @hookimpl

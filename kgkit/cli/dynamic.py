@@ -107,11 +107,8 @@ def options_help(cls: type, title: str, positional: str | None = None) -> None:
             typer.echo(" " * (width + 4) + line)
 
 
-def help_callback(section: Callable[[list[str]], None]) -> Callable[[typer.Context, bool], None]:
-    """The callback of an eager --help that goes on with a section for the words typed after the command.
-
-    They are taken as typed, for typer converts options with pydantic, whose import takes as long as all the rest.
-    """
+def help_option(section: Callable[[list[str]], None], text: str) -> Any:
+    """An eager --help that goes on with a section for the words typed after the command, as they were typed."""
 
     def show(context: typer.Context, wanted: bool) -> None:
         if not wanted:
@@ -121,7 +118,7 @@ def help_callback(section: Callable[[list[str]], None]) -> Callable[[typer.Conte
         section(typed[typed.index(context.info_name) + 1 :] if context.info_name in typed else [])
         raise typer.Exit
 
-    return show
+    return typer.Option("--help", is_eager=True, callback=show, help=text)
 
 
 def _plain(value: Any) -> Any:

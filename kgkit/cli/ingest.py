@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kgkit.cli.dynamic import help_callback
+from kgkit.cli.dynamic import help_option
 from kgkit.cli.options import JsonOption, QuietOption, StoreOption
 
 
@@ -50,12 +50,7 @@ def ingest(
     as_json: JsonOption = False,
     help: Annotated[
         bool,
-        typer.Option(
-            "--help",
-            is_eager=True,
-            callback=help_callback(lambda words: _section(words)),
-            help="Show this message (after NAME: its options too).",
-        ),
+        help_option(lambda words: _section(words), "Show this message (after NAME: its options too)."),
     ] = False,
 ) -> None:
     """Bring purchases, facts, alignments and attributes into a graph. Ingesting twice changes nothing."""

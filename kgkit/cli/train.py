@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kgkit.cli.dynamic import help_callback
+from kgkit.cli.dynamic import help_option
 from kgkit.cli.options import JsonOption, QuietOption, RunsOption, StoreOption
 
 if TYPE_CHECKING:
@@ -66,12 +66,7 @@ def train(
     quiet: QuietOption = False,
     help: Annotated[
         bool,
-        typer.Option(
-            "--help",
-            is_eager=True,
-            callback=help_callback(lambda words: _section(words)),
-            help="Show this message (with --plugin: its options too).",
-        ),
+        help_option(lambda words: _section(words), "Show this message (with --plugin: its options too)."),
     ] = False,
 ) -> None:
     """Train a model on a graph: extract by Cypher, split, train, select on validation, test once, write back, record."""

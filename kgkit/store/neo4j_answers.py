@@ -124,8 +124,8 @@ def _set_vectors(tx: neo4j.Transaction, nodes: Nodes, vectors: Vectors, prop: st
     rows = last_rows(columns_codes(vectors.ids))
     rows = rows[handles[rows] >= 0]
     text = _text(cypher.SET_VECTORS.format(label=label_of(vectors.label)))
-    for batch in vector_rows(vectors, rows[np.argsort(handles[rows])]):
-        tx.run(text, rows=batch, prop=prop).consume()
+    batches = vector_rows(vectors, rows[np.argsort(handles[rows])])
+    run_batches(tx, ((text, {"rows": batch, "prop": prop}) for batch in batches))
     return handles[rows]
 
 

@@ -6,7 +6,7 @@ here repeats a CREATE whose outcome is unknown: it looks at the graph again and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -467,7 +467,13 @@ def _grouped(edges: NewEdges, rows: Ints, names: list[str]) -> list[list[Any]]:
     ]
 
 
-def run_batches(tx: neo4j.Transaction, batches: Iterator[tuple[str, dict[str, Any]]]) -> None:
-    """Sends statements one after another within a transaction."""
+def run_batches(tx: neo4j.Transaction, batches: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Sends statements one after another within a transaction; the next is made while the server works on the last."""
+    last: neo4j.Result | None = None
     for text, params in batches:
-        tx.run(text, params).consume()
+        sent = tx.run(text, params)  # a result not asked for yet does not stop the connection
+        if last is not None:
+            last.consume()
+        last = sent
+    if last is not None:
+        last.consume()

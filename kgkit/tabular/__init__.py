@@ -9,7 +9,7 @@ reason. A file that cannot be read at all raises ConnectorError with one line th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from kgkit.config import option
 from kgkit.errors import ConfigError
-from kgkit.records import Progress, Reject
+from kgkit.records import Progress, Record, Reject
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,6 +86,14 @@ def read(
     from kgkit.tabular.reader import read_file
 
     return read_file(Path(path), tuple(columns), layout or Layout())
+
+
+def read_as(
+    make: Callable[[pa.Table], Record], path: Path, columns: Sequence[Column], layout: Layout | None = None
+) -> Iterator[Record]:
+    """`read` with each table made into a record: `read_as(Facts, path, columns)`."""
+    for found in read(path, columns, layout):
+        yield found if isinstance(found, (Reject, Progress)) else make(found)
 
 
 def names(path: Path, layout: Layout | None = None) -> list[str]:

@@ -65,6 +65,22 @@ class KGConvRecommender(TorchRecommender):
         """The receptive fields of items, int64 [B]."""
         return kg_conv.receptive_field(self.sampled, self.item_entity[items], self.conv.hops)
 
+    def convolve(
+        self, p: Parameters, users: torch.Tensor, items: torch.Tensor
+    ) -> tuple[torch.Tensor, kg_conv.Field, list[torch.Tensor]]:
+        """KGCN's Algorithm 1 for B pairs, KGNN-LS's f(u, v_u) of section 4.1; Eq. are KGCN's.
+
+        users, items: int64 [B] -> logits float32 [B], and the receptive fields and edge weights they came from.
+        """
+        user = p["user"][users]
+        field = self.field(items)  # lines 13-19
+        weights = kg_conv.field_weights(p, user, field, self.conv)  # Eq. 1, 3
+        item = kg_conv.represent(p, field, weights, self.conv)  # lines 4-9: Eq. 2, and Eq. 4, 5 or 6
+        return kg_conv.predict(user, item), field, weights  # Eq. 7
+
+    def logit(self, p: Parameters, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        return self.convolve(p, users, items)[0]
+
     def score_pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         if self.scorer is not None:
             return self.scorer.score_pairs(self.parameters, users.contiguous(), items.contiguous())

@@ -42,7 +42,7 @@ PUBLISHED = {
 
 
 class KGCN(KGConvRecommender):
-    """The plugin; its convolution is `kgkit.nn.kg_conv`, which KGNN-LS shares."""
+    """The plugin; Algorithm 1 is `KGConvRecommender.convolve`, which KGNN-LS shares."""
 
     name = "kgcn"
     task = Task.RECOMMENDATION
@@ -59,21 +59,12 @@ class KGCN(KGConvRecommender):
     class Config(KGConvConfig):
         """Those of the convolution: K is --neighbours, d --dim, H --depth, lambda --l2, eta --learning-rate."""
 
-    def logit(self, p: Parameters, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Algorithm 1 for B pairs. users, items: int64 [B] -> float32 [B]."""
-        user = p["user"][users]
-        field = self.field(items)  # lines 13-19
-        weights = kg_conv.field_weights(p, user, field, self.conv)  # Eq. 1, 3
-        item = kg_conv.represent(p, field, weights, self.conv)  # lines 4-9: Eq. 2, and Eq. 4, 5 or 6
-        return kg_conv.predict(user, item)  # Eq. 7
-
     def loss(
         self, p: Parameters, users: torch.Tensor, items: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
         """Eq. 8, the mean over a batch of positives and sampled negatives in place of the sum over all."""
-        cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(
-            self.logit(p, users, items), labels
-        )
+        logits, _, _ = self.convolve(p, users, items)
+        cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
         return cross_entropy + self.config.l2 * kg_conv.squared_norm(p)
 
 

@@ -48,7 +48,7 @@ PUBLISHED = {
 
 
 class KGNNLS(KGConvRecommender):
-    """The plugin; its convolution is `kgkit.nn.kg_conv`, which KGCN shares."""
+    """The plugin; its convolution is `KGConvRecommender.convolve`, which KGCN shares."""
 
     name = "kgnn_ls"
     task = Task.RECOMMENDATION
@@ -74,19 +74,11 @@ class KGNNLS(KGConvRecommender):
         super().setup(generator)
         self.labels = known_labels(self)
 
-    def logit(self, p: Parameters, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """f(u, v_u) of section 4.1. users, items: int64 [B] -> float32 [B]."""
-        user, field = p["user"][users], self.field(items)
-        weights = kg_conv.field_weights(p, user, field, self.conv)
-        return kg_conv.predict(user, kg_conv.represent(p, field, weights, self.conv))
-
     def loss(
         self, p: Parameters, users: torch.Tensor, items: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
         """Eq. 8: J(y, y_hat) + lambda R(A) + gamma ||F||^2, means over a batch in place of sums over all pairs."""
-        user, field = p["user"][users], self.field(items)
-        weights = kg_conv.field_weights(p, user, field, self.conv)
-        logits = kg_conv.predict(user, kg_conv.represent(p, field, weights, self.conv))
+        logits, field, weights = self.convolve(p, users, items)
         cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
         smoothness = self.label_smoothness(users, field, weights, labels)
         return cross_entropy + self.config.ls_weight * smoothness + self.config.l2 * kg_conv.squared_norm(p)
