@@ -1,7 +1,8 @@
 """Runs a connector into a store: gathers batches, resolves item ids, writes nodes before relationships.
 
 Every write may be repeated, and the node `Source` that says "done" comes last, so that a run that was killed at any
-moment is simply run again. Nothing depends on the order of sources: an item that no alignment names yet is the stub
+moment is simply run again; of a large source it tells how many records are in the graph, and the next run goes on
+after them. Nothing depends on the order of sources: an item that no alignment names yet is the stub
 `item:<id>`, which `GraphStore.align` folds into its entity.
 """
 
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 
 from kgkit.errors import ConfigError, ConnectorError
 from kgkit.fingerprint import fingerprint
-from kgkit.ingest_writer import Writer
+from kgkit.ingest_writer import STREAMED, Writer
 from kgkit.records import Progress, Reject, Skipped
 from kgkit.rejects import Rejects, RejectsFile, parse_limit
 
@@ -45,7 +46,8 @@ class Step:
 class SourceReport:
     """What became of one source.
 
-    `unchanged`: it was in the graph already and was not read again. `left_out` counts well-formed rows that options
+    `unchanged`: it was in the graph already and was not read again. `resumed`: rows that an interrupted run had
+    written, which were read over. `left_out` counts well-formed rows that options
     or the format's rules leave out; `written` counts rows that made something new, by kind; `matched` those that were
     there already.
     """
@@ -53,6 +55,7 @@ class SourceReport:
     source: str
     unchanged: bool = False
     rows: int = 0
+    resumed: int = 0
     rejected: int = 0
     conflicts: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
@@ -66,6 +69,8 @@ class SourceReport:
             return f"{self.source}: already in the graph, unchanged (--force does it again)"
         rate = f", {self.rows / self.seconds:,.0f}/s" if self.seconds > 0 else ""
         lines = [f"{self.source}: {self.rows:,} rows in {self.seconds:.1f} s{rate}"]
+        if self.resumed:
+            lines.append(f"  went on after {self.resumed:,} rows that an interrupted run had written")
         new = ", ".join(f"{n:,} {kind}" for kind, n in self.written.items() if n)
         old = ", ".join(f"{n:,} {kind}" for kind, n in self.matched.items() if n)
         lines.append(f"  new: {new or 'nothing'}" + (f"; there already: {old}" if old else ""))
@@ -162,11 +167,19 @@ def _one(
     tell("checking", 0)
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "paths"}
     mark = fingerprint(connector.files(config), {"connector": connector.name, **settings})
-    if not force and _stored_mark(store, identity) == mark:
+    known = {} if force else _stored(store, identity)
+    if known.get("fingerprint") == mark:
         return SourceReport(name, unchanged=True)
+    # An interrupted read of the same files gave the same records in the same order.
+    written = int(known.get("records") or 0) if known.get("partial") == mark else 0
+
+    def flushed(records: int) -> None:
+        far = {"id": [identity], "connector": [connector.name], "partial": [mark], "records": [records]}
+        store.upsert_nodes("Source", pa.table(far))
 
     left_out: Counter[str] = Counter()
-    writer = Writer(store, identity, buffer, tell)
+    writer = Writer(store, identity, buffer, tell, flushed)
+    resumed = 0
     with _kept(writer):
         for record in connector.read(config):
             if isinstance(record, Skipped):
@@ -176,6 +189,10 @@ def _one(
                 tell("reading", rejects.rows, record.done, record.total)
             elif isinstance(record, Reject):
                 rejects.add(record)
+            elif written > 0 and isinstance(record, STREAMED):
+                written -= 1
+                resumed += record.table.num_rows
+                writer.skip()
             else:
                 writer.add(record)
         rejects.check()
@@ -183,10 +200,11 @@ def _one(
     for conflict in writer.conflicts:
         rejects.listing.add(conflict)
     done = {"id": [identity], "connector": [connector.name], "fingerprint": [mark], "rows": [rejects.rows]}
-    store.upsert_nodes("Source", pa.table(done))
+    store.upsert_nodes("Source", pa.table(done | {"partial": [""], "records": [0]}))
     return SourceReport(
         name,
         rows=rejects.rows,
+        resumed=resumed,
         rejected=rejects.count,
         conflicts=len(writer.conflicts),
         left_out=dict(left_out),
@@ -206,9 +224,10 @@ def _kept(writer: Writer) -> Iterator[None]:
         raise
 
 
-def _stored_mark(store: GraphStore, identity: str) -> str | None:
-    for table in store.read_nodes("Source", ["fingerprint"]):
+def _stored(store: GraphStore, identity: str) -> dict[str, Any]:
+    """What the graph remembers of a source; empty when nothing."""
+    for table in store.read_nodes("Source", ["fingerprint", "partial", "records"]):
         for row in table.filter(pc.equal(table["id"], identity)).to_pylist():
-            mark: str = row["fingerprint"]
-            return mark
-    return None
+            known: dict[str, Any] = row
+            return known
+    return {}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgkit.aggregate import Pairs
-from kgkit.records import Alignments, Facts, Features, Purchases, Reject
+from kgkit.records import Alignments, AttributeFacts, Facts, Features, Purchases, Reject
 from kgkit.schema import ITEM_PREFIX
 
 if TYPE_CHECKING:
@@ -21,11 +21,24 @@ if TYPE_CHECKING:
 _CALL = {"neo4j": 200_000}
 
 
+# Records that are written as they come; the others are held until all of the source is read.
+STREAMED = (Facts, Features, AttributeFacts)
+
+
 class Writer:
-    """Writes the records of one source. `created` and `matched` count rows by kind: User, Entity, FACT and so on."""
+    """Writes the records of one source. `created` and `matched` count rows by kind: User, Entity, FACT and so on.
+
+    Purchases and alignments are held to the end, the rest at most `buffer` rows long; `flushed` is told how many of
+    that rest's records the graph holds.
+    """
 
     def __init__(
-        self, store: GraphStore, source: str, buffer: int, tell: Callable[[str, int, int, int], None]
+        self,
+        store: GraphStore,
+        source: str,
+        buffer: int,
+        tell: Callable[[str, int, int, int], None],
+        flushed: Callable[[int], None] = lambda records: None,
     ) -> None:
         self.created: Counter[str] = Counter()
         self.matched: Counter[str] = Counter()
@@ -35,28 +48,42 @@ class Writer:
         self._facts: list[pa.Table] = []
         self._alignments: list[pa.Table] = []
         self._features: list[Features] = []
+        self._attributes: list[AttributeFacts] = []
         self._pairs = Pairs(buffer)
+        self._flushed, self._taken, self._rows = flushed, 0, 0
 
-    def add(self, record: Facts | Purchases | Alignments | Features) -> None:
+    def add(self, record: Facts | Purchases | Alignments | Features | AttributeFacts) -> None:
         """Takes a record; writes when enough are held. Pairs are held to the end, because their counts must be whole."""
-        if isinstance(record, Facts):
-            self._facts.append(record.table)
-            if sum(t.num_rows for t in self._facts) >= self._buffer:
-                self._write_facts()
-        elif isinstance(record, Purchases):
+        if isinstance(record, Purchases):
             self._pairs.add(record.table)
         elif isinstance(record, Alignments):
             self._alignments.append(record.table)
         else:
-            self._features.append(record)
-            if sum(f.table.num_rows for f in self._features) >= self._buffer:
+            if isinstance(record, Facts):
+                self._facts.append(record.table)
+            elif isinstance(record, Features):
+                self._features.append(record)
+            else:
+                self._attributes.append(record)
+            self._taken += 1
+            self._rows += record.table.num_rows
+            if self._rows >= self._buffer:
+                self._write_facts()
                 self._write_features()
+                self._write_attributes()
+                self._rows = 0
+                self._flushed(self._taken)
+
+    def skip(self) -> None:
+        """Leaves out a record that an earlier run has written."""
+        self._taken += 1
 
     def finish(self) -> None:
         """Writes what is held."""
         self._write_facts()
         self._write_alignments()
         self._write_features()
+        self._write_attributes()
         self._write_pairs()
 
     # -- facts -------------------------------------------------------------------------------------------------
@@ -65,8 +92,11 @@ class Writer:
             return
         held, self._facts = pa.concat_tables(self._facts), []
         self._nodes("Entity", pa.table({"id": _distinct(held["head"], held["tail"])}))
-        held = self._not_told_by_smaller_sources(held)
-        self._edges("FACT", held.append_column("source", _constant(self._source, held.num_rows)))
+        self._tell_facts(held)
+
+    def _tell_facts(self, facts: pa.Table) -> None:
+        facts = self._not_told_by_smaller_sources(facts)
+        self._edges("FACT", facts.append_column("source", _constant(self._source, facts.num_rows)))
 
     def _not_told_by_smaller_sources(self, facts: pa.Table) -> pa.Table:
         """A fact that several sources tell keeps the first of their names, whatever the order of ingestion."""
@@ -129,6 +159,27 @@ class Writer:
                 ids = self._item_nodes(distinct).take(pc.index_in(ids, distinct))
             table = table.set_column(table.column_names.index("key"), "id", ids)
             self._nodes("User" if of == "user" else "Entity", table)
+
+    # -- attributes that are entities ---------------------------------------------------------------------------
+    def _write_attributes(self) -> None:
+        held, self._attributes = self._attributes, []
+        for of in dict.fromkeys(record.of for record in held):
+            table = pa.concat_tables([record.table for record in held if record.of == of])
+            keys, relation, value = (table[c].combine_chunks() for c in ("key", "relation", "value"))
+            tails = pc.binary_join_element_wise(relation, value, ":")
+            values = pa.table({"id": tails, "name": value}).group_by("id").aggregate([("name", "min")])
+            self._nodes("Entity", values.rename_columns(["id", "name"]))
+            distinct = keys.unique()
+            if of == "item":
+                keys = self._item_nodes(distinct).take(pc.index_in(keys, distinct))
+            else:
+                self._nodes("User" if of == "user" else "Entity", pa.table({"id": distinct}))
+            edges = pa.table({"head": keys, "relation": relation, "tail": tails})
+            if of == "user":
+                source = _constant(self._source, edges.num_rows)
+                self._edges("HAS_ATTRIBUTE", edges.append_column("source", source))
+            else:
+                self._tell_facts(edges)
 
     # -- purchases ---------------------------------------------------------------------------------------------
     def _write_pairs(self) -> None:

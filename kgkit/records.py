@@ -51,6 +51,18 @@ class Features:
 
 
 @dataclass(frozen=True)
+class AttributeFacts:
+    """Attributes whose values become entities, which all that have a value share (KQGC, section 3.3.1).
+
+    Columns: key, relation, value (string). `of` is as in Features. A value is the entity `<relation>:<value>` with the
+    value for a name; what an item or entity has becomes a FACT, what a user has a HAS_ATTRIBUTE.
+    """
+
+    of: str
+    table: pa.Table
+
+
+@dataclass(frozen=True)
 class Reject:
     """One malformed row: skipped, counted and listed."""
 
@@ -77,4 +89,4 @@ class Skipped:
     why: str
 
 
-Record = Facts | Purchases | Alignments | Features | Reject | Progress | Skipped
+Record = Facts | Purchases | Alignments | Features | AttributeFacts | Reject | Progress | Skipped

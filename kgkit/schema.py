@@ -2,11 +2,13 @@
 
     (:User {id}) -[:PURCHASED {source, count, first, last, rating}]-> (:Entity {id, name, item_id})
     (:Entity) -[:FACT {relation, rid, source}]-> (:Entity)
+    (:User)   -[:HAS_ATTRIBUTE {relation, source}]-> (:Entity)     what is known of people: age group, region
     (:Entity) -[:COMPLETED {relation, score, run}]-> (:Entity)
     (:User)   -[:RECOMMENDED {score, rank, run}]-> (:Entity)
     (:Run {id, plugin, created, current, params, metrics, provenance})
     (:Relation {id, rid})     the vocabulary of FACT, with the small integers that extraction reads
-    (:Source {id, connector, fingerprint, rows})     what was ingested to its end, so that it is not done twice
+    (:Source {id, connector, fingerprint, rows, steps})     what was ingested to its end, so that it is not done twice;
+        {partial, records}: of what, and how far, an ingest has come that is not at its end
     (:Kgkit {id, value})      settings of the graph itself: schema version, how facts are stored
 
 `source` is the id of the Source that told of a relationship.
@@ -60,7 +62,17 @@ NODES = {
                 "provenance": "string",
             },
         ),
-        NodeKind("Source", {"connector": "string", "fingerprint": "string", "rows": "int64"}),
+        NodeKind(
+            "Source",
+            {
+                "connector": "string",
+                "fingerprint": "string",
+                "rows": "int64",
+                "steps": "string",
+                "partial": "string",
+                "records": "int64",
+            },
+        ),
         NodeKind("Kgkit", {"value": "string"}),
     )
 }
@@ -69,6 +81,9 @@ EDGES = {
     e.type: e
     for e in (
         EdgeKind("FACT", "Entity", "Entity", ("relation",), {"relation": "string", "source": "string"}),
+        EdgeKind(
+            "HAS_ATTRIBUTE", "User", "Entity", ("relation",), {"relation": "string", "source": "string"}
+        ),
         EdgeKind(
             "PURCHASED",
             "User",

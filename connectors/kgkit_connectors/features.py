@@ -1,17 +1,20 @@
-"""Attributes of users, items or entities, which become properties of their nodes."""
+"""Attributes of users, items or entities: properties of their nodes, or entities that all with the same value share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kgkit import Connector, hookimpl, option
 from kgkit.config import unknown_name
 from kgkit.errors import ConnectorError
-from kgkit.records import Features, Record
-from kgkit.tabular import Column, FileOptions, names, property_kinds, read_as
+from kgkit.records import AttributeFacts, Features, Progress, Record, Reject
+from kgkit.tabular import Column, FileOptions, names, property_kinds, read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 KEYS = {
     "user": ("user", "user_id", "customer_id", "id"),
@@ -38,18 +41,21 @@ class Attributes(Connector):
             (), "column to keep as text although it looks like numbers (repeatable)"
         )
         name_column: str | None = option(None, "column that becomes the property `name`")
+        entities: tuple[str, ...] = option(
+            (), "column whose values become entities, joined by facts of the column's name (repeatable)"
+        )
+        separator: str | None = option(None, "text between several values in a cell of --entities")
 
     def files(self, config: Config) -> list[Path]:
         """The attribute files."""
         return list(config.paths)
 
     def read(self, config: Config) -> Iterator[Record]:
-        """Yields Features. A column is int64, float64 or bool when all of its cells are, else string."""
+        """Yields Features and AttributeFacts. A property is int64, float64 or bool when all of its cells are."""
         for path in config.paths:
             key, properties = _columns(config, path)
-            kinds = property_kinds(
-                path, [h for n, h in properties.items() if n not in config.text], config.layout
-            )
+            text = {*config.text, *config.entities}
+            kinds = property_kinds(path, [h for n, h in properties.items() if n not in text], config.layout)
             columns = [key] + [
                 Column(
                     "name" if name == config.name_column else name,
@@ -59,7 +65,28 @@ class Attributes(Connector):
                 )
                 for name, header in properties.items()
             ]
-            yield from read_as(partial(Features, config.of), path, columns, config.layout)
+            for found in read(path, columns, config.layout):
+                if isinstance(found, (Reject, Progress)):
+                    yield found
+                    continue
+                yield Features(config.of, found.drop(list(config.entities)))
+                for relation in config.entities:
+                    yield AttributeFacts(config.of, _facts(found, relation, config.separator))
+
+
+def _facts(table: pa.Table, relation: str, separator: str | None) -> pa.Table:
+    """key, relation, value of a column's cells; empty cells say nothing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    keys, cells = table["key"].combine_chunks(), table[relation].combine_chunks()
+    if separator:
+        lists = pc.split_pattern(cells, separator)
+        keys, cells = keys.take(pc.list_parent_indices(lists)), pc.list_flatten(lists)
+    cells = pc.utf8_trim_whitespace(cells)
+    said = pc.fill_null(pc.not_equal(cells, ""), False)
+    keys, cells = keys.filter(said), cells.filter(said)
+    return pa.table({"key": keys, "relation": pa.repeat(pa.scalar(relation), len(keys)), "value": cells})
 
 
 def _columns(config: Attributes.Config, path: Path) -> tuple[Column, dict[str, str]]:
@@ -72,7 +99,7 @@ def _columns(config: Attributes.Config, path: Path) -> tuple[Column, dict[str, s
         wanted = list(have)[int(wanted) - 1]
     chosen = config.columns or tuple(n for n in have if n != wanted)
     named = (config.name_column,) if config.name_column else ()
-    for column in (wanted, *chosen, *config.text, *named):
+    for column in (wanted, *chosen, *config.text, *named, *config.entities):
         if column not in have:
             raise ConnectorError(unknown_name("column", column, have), path)
     for column in chosen:
@@ -82,7 +109,7 @@ def _columns(config: Attributes.Config, path: Path) -> tuple[Column, dict[str, s
                 "choose others by --columns, or name the key by --key",
                 path,
             )
-    chosen = tuple(dict.fromkeys((*chosen, *named)))
+    chosen = tuple(dict.fromkeys((*chosen, *named, *config.entities)))
     return Column("key", given=have[wanted]), {n: have[n] for n in chosen}
 
 

@@ -31,8 +31,13 @@ def start(
         ),
     ] = None,
     page_cache: Annotated[
-        str, typer.Option("--page-cache", metavar="SIZE", help="Memory for the graph's pages, such as 512m.")
-    ] = "512m",
+        str | None,
+        typer.Option(
+            "--page-cache",
+            metavar="SIZE",
+            help="Memory for the graph's pages. [default: an eighth of the memory, from 512m to 4g]",
+        ),
+    ] = None,
 ) -> None:
     """Start the server, and wait until it answers. The first time fetches about 150 MB."""
     from kgkit import server

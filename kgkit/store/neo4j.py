@@ -20,7 +20,7 @@ from kgkit.errors import ConfigError, ReadOnlyStoreError, StoreError
 from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, embedding_property, identifier
 from kgkit.store import neo4j_align, neo4j_answers, neo4j_read, neo4j_write
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store.neo4j_connection import PATIENCE, Connection
+from kgkit.store.neo4j_connection import RETRIES, Connection
 from kgkit.store.neo4j_read import decode, key_map, label_of, plain, rows_of
 from kgkit.store.port import (
     AlignStats,
@@ -97,7 +97,7 @@ def _driver(address: str, auth: tuple[str, str] | None) -> neo4j.Driver:
         return neo4j.GraphDatabase.driver(
             address,
             auth=auth,
-            max_transaction_retry_time=PATIENCE,
+            max_transaction_retry_time=RETRIES,
             connection_timeout=10.0,
             user_agent="kgkit",
         )

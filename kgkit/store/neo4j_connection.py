@@ -19,7 +19,8 @@ from kgkit.errors import ReadOnlyStoreError, RetryableStoreError, StoreError
 from kgkit.store import neo4j_cypher as cypher
 
 OLDEST = (5, 13)  # the first with db.create.setNodeVectorProperty and valueType()
-PATIENCE = 40.0  # seconds that a restarting server is waited for
+RETRIES = 15.0  # seconds that the driver goes on trying a transaction that may be repeated
+PATIENCE = 40.0  # seconds that a restarting server is waited for when the outcome of a write is unknown
 _SERVERS_LOCK_CODES = ("Neo.TransientError.Transaction.DeadlockDetected",)
 
 # The driver's warnings about retries are for those who ask for logs, not for people's terminals.

@@ -19,7 +19,7 @@ from kgkit.schema import EDGES, NODES, identifier
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store.neo4j_connection import Connection, in_parallel
 
-PART = 2_000_000  # relationships whose lists the server holds at once
+PART = 3_000_000  # relationships whose lists the server holds at once
 PAGE = 20_000  # nodes a table
 SESSIONS = 2
 _DTYPES: dict[str, Any] = {"int64": np.int64, "float64": np.float64}
@@ -284,6 +284,13 @@ def rows_of(handles: Ints, wanted: Ints) -> Ints:
     """Row numbers in `handles` (int64 [N], any order) of `wanted` (int64 [E]); -1 for those that are not there."""
     if len(handles) == 0:
         return np.full(len(wanted), -1, dtype=np.int64)
+    if (
+        int(handles.max()) < 8 * len(handles) + 1_000_000
+    ):  # the usual case: a table is 30 times as fast as a search
+        rows = np.full(int(handles.max()) + 2, -1, dtype=np.int64)  # the last for all that are beyond
+        rows[handles] = np.arange(len(handles))
+        outside = (wanted < 0) | (wanted > len(rows) - 2)
+        return rows[np.where(outside, len(rows) - 1, wanted)]
     order = np.argsort(handles)
     at = np.searchsorted(handles, wanted, sorter=order)
     rows = order[np.minimum(at, len(handles) - 1)]

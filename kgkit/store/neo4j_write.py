@@ -92,11 +92,17 @@ def upsert_nodes(connection: Connection, label: str, table: pa.Table) -> WriteSt
     scalars = [n for n in names if n not in lists]
     nullable = [n for n in scalars if table[n].null_count]
     text = cypher.upsert_nodes(label, scalars, nullable, item=label == "Entity" and "item_id" in scalars)
-    created = 0
-    for start in range(0, table.num_rows, NODE_BATCH):
+
+    def write(start: int) -> int:
         part = table.slice(start, NODE_BATCH)
         rows = [list(row) for row in zip(*(part[n].to_pylist() for n in ["id", *scalars]), strict=True)]
-        created += connection.write(text, rows=rows)[1].nodes_created
+        return connection.write(text, rows=rows)[1].nodes_created
+
+    created = 0
+    for done in in_parallel(write, range(0, table.num_rows, NODE_BATCH), SESSIONS):
+        if isinstance(done, StoreError):
+            raise done
+        created += done
     for name in sorted(lists):
         some = table.filter(pc.is_valid(table[name]))
         if some.num_rows:

@@ -223,7 +223,7 @@ class GraphStore(ABC):
         """Counts in the same words on every engine.
 
         {"nodes": {"User", "Entity", "Item" (entities with an item_id), "Run"},
-         "relationships": {"FACT", "PURCHASED", "COMPLETED", "RECOMMENDED"}, "relations": {name: facts}}, keys sorted.
+         "relationships": {a count for each of `kgkit.schema.EDGES`}, "relations": {name: facts}}, keys sorted.
         """
 
     # -- answers out -------------------------------------------------------------------------------------------

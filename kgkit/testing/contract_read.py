@@ -232,7 +232,13 @@ class ReadContract:
     def test_stats_words(self, store: GraphStore) -> None:
         assert store.stats() == {
             "nodes": {"Entity": 0, "Item": 0, "Run": 0, "User": 0},
-            "relationships": {"COMPLETED": 0, "FACT": 0, "PURCHASED": 0, "RECOMMENDED": 0},
+            "relationships": {
+                "COMPLETED": 0,
+                "FACT": 0,
+                "HAS_ATTRIBUTE": 0,
+                "PURCHASED": 0,
+                "RECOMMENDED": 0,
+            },
             "relations": {},
         }
         store.upsert_edges("FACT", facts(("a", "s", "b"), ("a", "r", "b"), ("b", "r", "a")), missing="create")
@@ -241,7 +247,13 @@ class ReadContract:
         stats = store.stats()
         assert stats == {
             "nodes": {"Entity": 2, "Item": 1, "Run": 0, "User": 1},
-            "relationships": {"COMPLETED": 0, "FACT": 3, "PURCHASED": 1, "RECOMMENDED": 0},
+            "relationships": {
+                "COMPLETED": 0,
+                "FACT": 3,
+                "HAS_ATTRIBUTE": 0,
+                "PURCHASED": 1,
+                "RECOMMENDED": 0,
+            },
             "relations": {"r": 2, "s": 1},
         }
         assert [list(stats[k]) for k in ("nodes", "relationships", "relations")] == [
