@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from kgkit.config import make_config
@@ -236,3 +237,63 @@ def test_progress_counts_up_and_names_its_phases(store: GraphStore, shop: dict[s
     assert reading[-1].rows == 120
     assert reading[-1].done == reading[-1].total == paths[0].stat().st_size
     assert {"writing User", "writing PURCHASED"} <= {s.phase for s in steps}
+
+
+def test_an_interrupted_source_goes_on_where_it_was(
+    store: GraphStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgkit.tabular.reader.BLOCK", 1000)
+    path = write(tmp_path, "kg.txt", "".join(f"m.{i}\tr.{i % 3}\tm.{i // 2}\n" for i in range(2_000)))
+    bring(store, "triples", path)
+    whole = dump(store)
+    store.clear()
+    written = 0
+
+    def interrupt(step: Step) -> None:
+        nonlocal written
+        if step.phase == "writing FACT" and step.done == step.total:
+            written += step.rows
+            if written > 800:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bring(store, "triples", path, buffer=300, on_progress=interrupt)
+    report = bring(store, "triples", path, buffer=300).sources[0]
+    assert 300 <= report.resumed < 1_200
+    assert report.rows == 2_000
+    assert report.resumed + report.written["FACT"] + report.matched["FACT"] == 2_000
+    assert dump(store) == whole
+    assert bring(store, "triples", path).sources[0].unchanged
+
+
+def test_another_file_does_not_go_on_where_the_first_was(store: GraphStore, tmp_path: Path) -> None:
+    path = write(tmp_path, "kg.txt", "a\tr\tb\n")
+    bring(store, "triples", path)
+    store.upsert_nodes(
+        "Source", pa.table({"id": ["triples:kg.txt"], "partial": ["of another file"], "records": [1]})
+    )
+    path.write_text("a\tr\tc\n")
+    report = bring(store, "triples", path).sources[0]
+    assert (report.resumed, report.written["FACT"]) == (0, 1)
+
+
+def test_attributes_become_shared_entities(store: GraphStore, tmp_path: Path) -> None:
+    items = write(tmp_path, "items.csv", "item,title,genre\ni1,One,Drama|War\ni2,Two,War\ni3,Three,\n")
+    people = write(tmp_path, "people.csv", "user,age_group,region\nu1,20s,north\nu2,20s,\n")
+    bring(store, "alignment", write(tmp_path, "link.txt", "i1\tm.1\n"))
+    bring(store, "features", items, name_column="title", entities=("genre",), separator="|")
+    report = bring(store, "features", people, of="user", entities=("age_group",))
+    graph = dump(store)
+    assert set(graph["FACT"]) == {
+        ("m.1", "genre:Drama", "genre"),
+        ("m.1", "genre:War", "genre"),
+        ("item:i2", "genre:War", "genre"),
+    }
+    assert graph["Entity"]["genre:War"] == {"name": "War"}
+    assert graph["Entity"]["m.1"] == {"item_id": "i1", "name": "One"}
+    assert {k: v["source"] for k, v in graph["HAS_ATTRIBUTE"].items()} == {
+        ("u1", "age_group:20s", "age_group"): "features:people.csv",
+        ("u2", "age_group:20s", "age_group"): "features:people.csv",
+    }
+    assert graph["User"]["u1"] == {"region": "north"}
+    assert report.sources[0].written["HAS_ATTRIBUTE"] == 2
