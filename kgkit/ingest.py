@@ -124,7 +124,7 @@ def ingest(
     """
     parse_limit(str(max_rejects))  # before anything is read
     listing = rejects if isinstance(rejects, RejectsFile) else RejectsFile(rejects)
-    sources = list(_sources(connector, config))
+    sources = list(named_sources(connector, config))
     with listing:
         reports = [
             _one(connector, name, part, store, Rejects(max_rejects, listing), force, on_progress, buffer)
@@ -133,7 +133,8 @@ def ingest(
     return IngestReport(connector.name, reports, str(listing.path) if listing.listed else None)
 
 
-def _sources(connector: Connector, config: Any) -> Iterator[tuple[str, Any]]:
+def named_sources(connector: Connector, config: Any) -> Iterator[tuple[str, Any]]:
+    """The sources of one command with the config of each: a path each, unless the config names one source."""
     paths = getattr(config, "paths", ())
     whole = getattr(config, "source", None) is not None or len(paths) < 2
     parts = (
@@ -165,9 +166,8 @@ def _one(
             on_progress(Step(name, phase, rows, done, total))
 
     tell("checking", 0)
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "paths"}
-    mark = fingerprint(connector.files(config), {"connector": connector.name, **settings})
-    known = {} if force else _stored(store, identity)
+    known, mark = remembered(store, connector, name, config)
+    known = {} if force else known
     if known.get("fingerprint") == mark:
         return SourceReport(name, unchanged=True)
     # An interrupted read of the same files gave the same records in the same order.
@@ -224,10 +224,12 @@ def _kept(writer: Writer) -> Iterator[None]:
         raise
 
 
-def _stored(store: GraphStore, identity: str) -> dict[str, Any]:
-    """What the graph remembers of a source; empty when nothing."""
+def remembered(store: GraphStore, connector: Connector, name: str, config: Any) -> tuple[dict[str, Any], str]:
+    """What the graph knows of a source (fingerprint, partial, records; empty when nothing), and its fingerprint now."""
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "paths"}
+    mark = fingerprint(connector.files(config), {"connector": connector.name, **settings})
+    identity = f"{connector.name}:{name}"
     for table in store.read_nodes("Source", ["fingerprint", "partial", "records"]):
         for row in table.filter(pc.equal(table["id"], identity)).to_pylist():
-            known: dict[str, Any] = row
-            return known
-    return {}
+            return row, mark
+    return {}, mark

@@ -105,3 +105,21 @@ def test_wrong_input_gets_one_clear_line(tmp_path: Path, command: list[str], wor
     for word in words:
         assert word in errors[0]
     assert "secret" not in done.stderr
+
+
+def test_the_recipe_for_prospects(tmp_path: Path) -> None:
+    recipe = str(ROOT / "examples" / "recipes" / "prospects" / "kg.toml")
+    said = kgkit(tmp_path, "ingest", "--recipe", recipe, "--store", "p.lbug", "--quiet")
+    assert "left out: 1 rows, of users with fewer rows than --min-user-rows" in said
+    assert "left out: 2 rows, outside --since and --until" in said
+    stats = json.loads(kgkit(tmp_path, "stats", "--store", "p.lbug", "--json"))
+    assert (stats["nodes"]["User"], stats["nodes"]["Item"]) == (2, 4)
+    assert stats["relationships"]["PURCHASED"] == 5  # ada's tea is one of two
+    assert stats["relationships"]["HAS_ATTRIBUTE"] == 4
+    assert stats["relations"] == {"genre": 5, "maker": 3}
+    query = (
+        "MATCH (:User {id: 'ada'})-[:HAS_ATTRIBUTE]->(a:Entity)<-[:HAS_ATTRIBUTE]-(u:User) WHERE u.id <> 'ada' "
+        "RETURN u.id AS user, a.name AS shared"
+    )
+    rows = json.loads(kgkit(tmp_path, "query", query, "--store", "p.lbug", "--format", "json"))
+    assert rows == [{"user": "ben", "shared": "north"}]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,13 +52,32 @@ class PurchaseLog(Connector):
             None, "leave out rows before this time (2024-05-31, or seconds since 1970)"
         )
         until: str | None = option(None, "leave out rows at or after this time")
+        min_user_rows: int | None = option(
+            None,
+            "seed users: leave out users with fewer rows (after the other limits; over a --source's files)",
+            ge=1,
+        )
 
     def files(self, config: Config) -> list[Path]:
         """The logs."""
         return list(config.paths)
 
     def read(self, config: Config) -> Iterator[Record]:
-        """Yields Purchases of the rows within rating threshold and time window."""
+        """Yields Purchases of the rows within rating threshold and time window, of users with enough of them."""
+        if config.min_user_rows is None:
+            yield from self._rows(config)
+            return
+        active = _active(self._rows(config), config.min_user_rows)
+        for record in self._rows(config):
+            if not isinstance(record, Purchases):
+                yield record
+                continue
+            kept = active(record.table)
+            if left_out := record.table.num_rows - kept.num_rows:
+                yield Skipped(left_out, "of users with fewer rows than --min-user-rows")
+            yield Purchases(kept)
+
+    def _rows(self, config: Config) -> Iterator[Record]:
         since, until = seconds(config.since, "--since"), seconds(config.until, "--until")
         windowed = since is not None or until is not None
         columns = [
@@ -87,6 +106,24 @@ class PurchaseLog(Connector):
                 if left_out := kept.num_rows - windowed_rows.num_rows:
                     yield Skipped(left_out, "outside --since and --until")
                 yield Purchases(windowed_rows)
+
+
+def _active(records: Iterator[Record], least: int) -> Callable[[pa.Table], pa.Table]:
+    """Reads a source through, and gives the filter for rows of users with at least so many (KQGC's seed users)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows: pa.Table | None = None
+    for record in records:
+        if isinstance(record, Purchases):
+            found = record.table.group_by("user").aggregate([("user", "count")])
+            both = found if rows is None else pa.concat_tables([rows, found])
+            rows = both.group_by("user").aggregate([("user_count", "sum")])
+            rows = rows.rename_columns(["user", "user_count"])
+    users = pa.array([], pa.string())
+    if rows is not None:
+        users = rows.filter(pc.greater_equal(rows["user_count"], least))["user"].combine_chunks()
+    return lambda table: table.filter(pc.is_in(table["user"], users))
 
 
 def _within(table: pa.Table, name: str, low: float | None, high: float | None) -> pa.Table:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kgkit.cli.dynamic import help_option
 from kgkit.cli.options import JsonOption, QuietOption, StoreOption
+
+if TYPE_CHECKING:
+    from kgkit.connector import Connector
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +49,9 @@ def ingest(
     ] = Path("kgkit-rejects.tsv"),
     force: Annotated[
         bool, typer.Option("--force", help="Ingest sources again that have not changed.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it would take.")
     ] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -90,6 +97,10 @@ def ingest(
             )
         sources = [(connector, make_config(connector.Config, values))]
 
+    if dry_run:
+        _tell_plan(store, sources, force, as_json)
+        return
+
     from kgkit.ingest import ingest as run
     from kgkit.rejects import RejectsFile
     from kgkit.store.open import open_store
@@ -120,6 +131,37 @@ def ingest(
         raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
+
+
+def _tell_plan(
+    store: str | None, sources: Sequence[tuple[Connector, Any]], force: bool, as_json: bool
+) -> None:
+    from kgkit.cli.output import print_table
+    from kgkit.plan import plan
+    from kgkit.store.open import embedded_path, open_store
+
+    path = embedded_path(store)
+    if path is not None and not path.exists():
+        plans = plan(sources, None, force=force)
+    else:
+        with open_store(store, read_only=True) as graph:
+            plans = plan(sources, graph, force=force)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(p) for p in plans], indent=2, ensure_ascii=False))
+        return
+    rows = []
+    for p in plans:
+        about = "" if p.whole else "about "
+        read = "" if p.state == "unchanged" else f"{about}{p.rows:,} rows"
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in p.kinds.items())
+        rows.append([p.source, p.connector, p.state, f"{p.bytes / 1e6:,.1f} MB", read, kinds])
+    print_table(["source", "connector", "state", "size", "to read", "to write"], rows)
+    for p in plans:
+        for why, n in p.left_out.items():
+            typer.echo(f"{p.source}: would leave out {n:,} rows, {why}")
+        if p.rejected:
+            typer.echo(f"{p.source}: would reject {p.rejected:,} malformed rows")
+    typer.echo(f"about {sum(p.seconds for p in plans):,.0f} s in all; nothing was written")
 
 
 def _section(words: list[str]) -> None:

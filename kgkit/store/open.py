@@ -31,26 +31,38 @@ def open_store(
 
     Raises ConfigError for a target of no known form, StoreError when the store cannot be opened.
     """
-    if target is None:
-        target = os.environ.get("KGKIT_STORE") or None
-        if target is None:
-            raise ConfigError(f"no store given: use --store or set KGKIT_STORE to {FORMS}")
+    target = _given(target)
     if type(target).__module__.split(".")[0] == "py2neo":
         from kgkit.store.py2neo_bridge import from_py2neo
 
         return from_py2neo(target, relationship_types=relationship_types)
-    text = str(target)
-    scheme, _, rest = text.partition(":")
-    if text == "neo4j-managed" or (rest.startswith("//") and scheme in NEO4J_SCHEMES):
+    path = embedded_path(target)
+    if path is None:
         from kgkit.store.neo4j import open_neo4j
 
-        return open_neo4j(text, read_only=read_only, relationship_types=relationship_types)
-    if rest.startswith("//"):
-        raise ConfigError(f"unknown store {text.split('@')[-1]!r}: use {FORMS}")
+        return open_neo4j(str(target), read_only=read_only, relationship_types=relationship_types)
     if relationship_types == "native":
         raise ConfigError(
             "--relationship-types native is for Neo4j: the embedded engine keeps one table of facts"
         )
     from kgkit.store.ladybug import LadybugStore
 
-    return LadybugStore(Path(rest if scheme == "ladybug" else text), read_only=read_only, create=create)
+    return LadybugStore(path, read_only=read_only, create=create)
+
+
+def embedded_path(target: Any = None) -> Path | None:
+    """The file of an embedded graph; None for a server's. Raises ConfigError for a target of no known form."""
+    text = str(_given(target))
+    scheme, _, rest = text.partition(":")
+    if text == "neo4j-managed" or (rest.startswith("//") and scheme in NEO4J_SCHEMES):
+        return None
+    if rest.startswith("//"):
+        raise ConfigError(f"unknown store {text.split('@')[-1]!r}: use {FORMS}")
+    return Path(rest if scheme == "ladybug" else text)
+
+
+def _given(target: Any) -> Any:
+    target = target if target is not None else os.environ.get("KGKIT_STORE") or None
+    if target is None:
+        raise ConfigError(f"no store given: use --store or set KGKIT_STORE to {FORMS}")
+    return target

@@ -199,3 +199,23 @@ def test_plugins_are_listed_and_shown() -> None:
     assert "unknown plugin or connector 'kgcm'. Did you mean kgcn?" in failed(
         kgkit("plugins", "show", "kgcm")
     )
+
+
+def test_dry_run_plans_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "kg.txt").write_text("a\tr\tb\na\tr\n" + "".join(f"x{i}\tr\ty\n" for i in range(2000)))
+    (tmp_path / "log.csv").write_text("user,item,rating\nu,1,5\nv,2,1\n")
+    (tmp_path / "kg.toml").write_text(
+        '[[source]]\nconnector = "triples"\npaths = ["kg.txt"]\n'
+        '[[source]]\nconnector = "purchases"\npaths = ["log.csv"]\nmin_rating = 2\n'
+    )
+    given = ("ingest", "--recipe", "kg.toml", "--store", "g.lbug", "--quiet")
+    said = kgkit(*given, "--dry-run", cwd=tmp_path)
+    assert not (tmp_path / "g.lbug").exists()
+    assert "nothing was written" in said.stdout
+    assert "log.csv: would leave out 1 rows, below --min-rating" in said.stdout
+    assert "kg.txt: would reject 1 malformed rows" in said.stdout
+    kgkit(*given, cwd=tmp_path)
+    (tmp_path / "log.csv").write_text("user,item,rating\nu,1,5\n")
+    plans = json.loads(kgkit(*given, "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert [p["state"] for p in plans] == ["unchanged", "changed"]
+    assert (plans[1]["rows"], plans[1]["kinds"], plans[1]["whole"]) == (1, {"purchases": 1}, True)
