@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,11 +85,8 @@ def _check_writable(file: Path) -> None:
         raise ConfigError(
             f"--report {file}: there is no folder {file.parent}; make it first (mkdir -p {file.parent})"
         )
-    try:
-        with file.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise ConfigError(f"--report {file}: cannot be written: {error.strerror}") from None
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ConfigError(f"--report {file}: cannot be written: permission denied")
 
 
 def _write(file: Path, text: str) -> None:

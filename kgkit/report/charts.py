@@ -56,8 +56,7 @@ def axis(values: Sequence[float], start: float, end: float, *, log: bool = False
             raise ValueError(f"a logarithmic axis has no place for {low}")
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
         last = max(last, first + 1)
-        step = max(1, math.ceil((last - first) / 6))
-        ticks = tuple(10.0**e for e in range(first, last + 1, step))
+        ticks = tuple(10.0**e for e in range(first, last + 1, math.ceil((last - first) / 6)))
         return Axis(10.0**first, 10.0**last, start, end, True, ticks)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
@@ -118,22 +117,22 @@ def histogram(edges: Sequence[float], counts: Sequence[float], x_title: str, y_t
 
 def bar_chart(names: Sequence[str], values: Sequence[float], about: str, *, log: bool = False) -> Html:
     """A bar a name, lying, with its value at its end. With `log`, lengths go by the value's logarithm (values >= 1)."""
-    row, label = 22, 190
+    row, label, width = 20, 230, 640
     height = row * len(names) + 8
-    room = WIDTH - label - 70
+    room = width - label - 80
     measure = [math.log10(max(v, 1)) + 0.15 if log else v for v in values]
     most = max(measure, default=0) or 1
     parts = []
     for i, (name, value, length) in enumerate(zip(names, values, measure, strict=True)):
         y = 4 + i * row
         long = room * length / most if value else 0
-        short = name if len(name) <= 30 else name[:13] + "…" + name[-16:]
+        short = name if len(name) <= 34 else name[:15] + "…" + name[-18:]
         parts.append(
-            f'<text x="{label - 6}" y="{y + 15}" text-anchor="end">{esc(short)}</text>'
+            f'<text x="{label - 6}" y="{y + 14}" text-anchor="end">{esc(short)}</text>'
             f'<rect x="{label}" y="{y + 2}" width="{long:.1f}" height="{row - 5}" fill="var(--s0)"/>'
-            f'<text x="{label + long + 5:.1f}" y="{y + 15}" class="tick">{esc(number(value))}</text>'
+            f'<text x="{label + long + 5:.1f}" y="{y + 14}" class="tick">{esc(number(value))}</text>'
         )
-    return _svg(parts, about, height)
+    return _svg(parts, about, height, width)
 
 
 def _axes(series: Sequence[Series], log_x: bool, log_y: bool) -> tuple[Axis, Axis]:
@@ -161,10 +160,12 @@ def _frame(x: Axis, y: Axis, x_title: str, y_title: str, series: Sequence[Series
     """Axes with their ticks and titles, and a legend of several series."""
     parts = []
     for value in x.ticks:
-        at = f"{x.at(value):.1f}"
-        parts.append(f'<line x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" class="grid-line"/>')
+        across = f"{x.at(value):.1f}"
         parts.append(
-            f'<text x="{at}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle" class="tick">{_tick(value)}</text>'
+            f'<line x1="{across}" x2="{across}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" class="grid-line"/>'
+        )
+        parts.append(
+            f'<text x="{across}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle" class="tick">{_tick(value)}</text>'
         )
     for value in y.ticks:
         at = y.at(value)
@@ -179,11 +180,11 @@ def _frame(x: Axis, y: Axis, x_title: str, y_title: str, series: Sequence[Series
     parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{esc(x_title)}</text>')
     parts.append(f'<text x="4" y="14">{esc(y_title)}</text>')
     if len(series) > 1:
-        at = WIDTH - RIGHT - 6
+        right = WIDTH - RIGHT - 6
         for i, one in enumerate(series):
             y_at = TOP + 14 + 17 * i
-            parts.append(f"<g{_ink(i)}>{_mark(i, at - 4, y_at - 4)}</g>")
-            parts.append(f'<text x="{at - 14}" y="{y_at}" text-anchor="end">{esc(one.name)}</text>')
+            parts.append(f"<g{_ink(i)}>{_mark(i, right - 4, y_at - 4)}</g>")
+            parts.append(f'<text x="{right - 14}" y="{y_at}" text-anchor="end">{esc(one.name)}</text>')
     return "".join(parts)
 
 
@@ -210,7 +211,7 @@ def _tick(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _svg(parts: Sequence[str], about: str, height: int = HEIGHT) -> Html:
-    return Html(
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{esc("Chart: " + about)}">{"".join(parts)}</svg>'
-    )
+def _svg(parts: Sequence[str], about: str, height: int = HEIGHT, width: int = WIDTH) -> Html:
+    size = f'viewBox="0 0 {width} {height}" style="max-width:{width * 5 // 4}px"'
+    label = esc(f"Chart: {about}")
+    return Html(f'<svg {size} role="img" aria-label="{label}">{"".join(parts)}</svg>')

@@ -267,9 +267,14 @@ def _items(store: GraphStore, entities: NodeIndex, wanted: Ints) -> _Items:
 
 
 def normalised(names: pa.Array) -> pa.Array:
-    """Names without case, accents and punctuation: "Amélie (2001)" and "AMELIE 2001" are one. string [K]."""
-    plain = pc.replace_substring_regex(pc.utf8_normalize(names, "NFKD"), pattern=r"\p{M}+", replacement="")
-    spaced = pc.replace_substring_regex(pc.utf8_lower(plain), pattern=r"[^\p{L}\p{N}]+", replacement=" ")
+    """Names without case, accents and punctuation: "Amélie (2001)" and "AMELIE 2001" are one. string [K].
+
+    Only the common accents go; vowel signs of other scripts are part of the word.
+    """
+    plain = pc.replace_substring_regex(
+        pc.utf8_normalize(names, "NFKD"), pattern=r"[\x{0300}-\x{036F}]+", replacement=""
+    )
+    spaced = pc.replace_substring_regex(pc.utf8_lower(plain), pattern=r"[^\p{L}\p{N}\p{M}]+", replacement=" ")
     return pc.utf8_trim_whitespace(spaced)
 
 

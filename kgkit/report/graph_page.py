@@ -48,7 +48,7 @@ def _counts(f: GraphFigures) -> Html:
     ]
     pairs = nodes["User"] * f.coverage.items
     if pairs:
-        shown.append(("purchases / (users × items)", f"{f.coverage.purchases / pairs:.3%}"))
+        shown.append(("density of purchases", f"{f.coverage.purchases / pairs:.3%}"))
     extra = (
         ("training runs", nodes["Run"]),
         ("recommended", edges["RECOMMENDED"]),
@@ -106,7 +106,7 @@ def _degrees(f: GraphFigures) -> Html:
                 ("users of an item", f.users_per_item),
             )
         ],
-        "Degrees",
+        "How many facts, items or users they have",
     )
     drawn = [
         _distribution(

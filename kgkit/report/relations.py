@@ -161,8 +161,8 @@ def _inverses(head: Ints, relation: Ints, tail: Ints, n: int, facts: Ints, label
     """Pairs of relations of which one mostly repeats the other with head and tail exchanged, most facts first."""
     width = len(label)
     matched: Counter[int] = Counter()
-    for code in _opposite(head, relation, tail, n, width):
-        matched.update(dict(zip(*(part.tolist() for part in _runs(np.sort(code))), strict=True)))
+    for codes in _opposite(head, relation, tail, n, width):
+        matched.update(dict(zip(*(part.tolist() for part in _runs(np.sort(codes))), strict=True)))
     both: Counter[tuple[int, int]] = Counter()
     for code, times in matched.items():
         r, s = divmod(code, width)
