@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
 from kgkit.cli import stats as stats_command
@@ -214,11 +216,10 @@ def test_table_escapes_and_sets_numbers_right() -> None:
     Page(text)
     assert '<th scope="row">&lt;i&gt;</th><td class="n">1,234</td>' in text and "&quot;c&quot;" in text
     assert "0.5</td>" in text and "a&lt;b" in text
+    assert html.paragraph("type `kgkit <x>`") == "<p>type <code>kgkit &lt;x&gt;</code></p>"
 
 
-def run(*args: str | Path) -> object:
-    import typer
-
+def run(*args: str | Path) -> Result:
     app = typer.Typer()
     stats_command.register(app)
     return CliRunner().invoke(app, [str(a) for a in args])
@@ -257,6 +258,17 @@ def test_empty_graph_says_so(tmp_path: Path) -> None:
     text = graph_page(f, "today")
     Page(text)
     assert "This graph is empty" in text and "<svg" not in text
+
+
+def test_facts_of_peoples_own_cypher_are_counted_apart(tmp_path: Path) -> None:
+    with LadybugStore(tmp_path / "kg.lbug") as store:
+        store.upsert_edges("FACT", facts(("a", "r", "b")), missing="create")
+        own = "MATCH (a:Entity {id: 'a'}), (b:Entity {id: 'b'}) CREATE (b)-[:FACT {relation: 'own'}]->(a)"
+        list(store.query(own, write=True).rows)
+        assert store.stats()["relations"] == {"r": 1}
+        f = graph_figures(store)
+    assert f.facts_without_relation == 1 and [r.name for r in f.relations] == ["r"]
+    assert "1 fact not written by kgkit" in [w.title for w in findings(f)]
 
 
 def test_facts_alone_and_purchases_alone(tmp_path: Path) -> None:

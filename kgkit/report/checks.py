@@ -54,7 +54,7 @@ def _missing(f: GraphFigures) -> list[Finding]:
             Finding(
                 f"{_n(f.facts_without_relation, 'fact')} not written by kgkit",
                 "They have no rid, so this page leaves them out, and training may refuse them. Delete them "
-                "(MATCH ()-[r:FACT]->() WHERE r.rid IS NULL DELETE r) and ingest them.",
+                "(`MATCH ()-[r:FACT]->() WHERE r.rid IS NULL DELETE r`) and ingest them.",
             )
         )
     if f.bought_without_item_id:
@@ -160,7 +160,8 @@ def _relations(f: GraphFigures) -> list[Finding]:
         found.append(
             Finding(
                 f"{_n(f.self_facts, 'fact')} of an entity with itself",
-                "Usually an id that was mapped twice. Look at them: MATCH (e:Entity)-[f:FACT]->(e) RETURN e.id, f.relation.",
+                "Usually an id that was mapped twice. Look at them: "
+                "`MATCH (e:Entity)-[f:FACT]->(e) RETURN e.id, f.relation`.",
             )
         )
     return found

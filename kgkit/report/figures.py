@@ -209,7 +209,10 @@ def hops_from(seeds: Bools, head: Ints, tail: Ints, hops: int = HOPS) -> list[Ho
 
 
 def _facts(facts: EdgeColumns) -> tuple[Ints, Ints, Ints, int]:
-    """head, rid, tail, and how many facts were left out because kgkit did not write them: they have no rid."""
+    """head, rid, tail, and how many facts were left out because kgkit did not write them: they have no rid.
+
+    (Where the engine cannot read such facts, `edges` has raised StoreError, which says what to do.)
+    """
     rid = facts.columns["rid"]
     if np.issubdtype(rid.dtype, np.integer):
         return facts.source, rid, facts.target, 0

@@ -8,7 +8,7 @@ from kgkit.report.checks import findings
 from kgkit.report.figures import Distribution, GraphFigures, ItemExample
 from kgkit.report.html import Html
 
-_BARS = 15  # relations in the chart; the table has all
+_BARS, _ROWS = 15, 2000  # relations in the chart, and in the table
 
 
 def graph_page(f: GraphFigures, made: str) -> str:
@@ -17,7 +17,7 @@ def graph_page(f: GraphFigures, made: str) -> str:
     nodes, edges = f.counts["nodes"], f.counts["relationships"]
     if not any(nodes.values()) and not any(edges.values()):
         nothing = html.paragraph(
-            "This graph is empty. Bring something in first: kgkit ingest NAME PATH... (kgkit ingest --help lists "
+            "This graph is empty. Bring something in first: `kgkit ingest NAME PATH...` (`kgkit ingest --help` lists "
             "the connectors)."
         )
         return html.page("Graph report", about, [("Nothing here yet", nothing)])
@@ -77,13 +77,16 @@ def _relations(f: GraphFigures) -> Html:
     )  # fmt: skip
     rows = [
         (r.name, r.facts, f"{r.share:.2%}", r.heads, r.tails, r.heads_per_tail, r.tails_per_head, r.category)
-        for r in f.relations
+        for r in f.relations[:_ROWS]
     ]
+    which = f"All {len(rows):,} relations"
+    if len(rows) < len(f.relations):
+        which = f"The {len(rows):,} most frequent of {len(f.relations):,} relations"
     columns = ["relation", "facts", "share", "heads", "tails", "heads per tail", "tails per head", "category"]
     return html.join(
         [
             chart,
-            html.table(columns, rows, f"All {len(rows):,} relations"),
+            html.table(columns, rows, which),
             html.paragraph(
                 "Heads and tails are distinct. Category: the first letter is N if a tail has 1.5 heads or more on "
                 "average, the second if a head has 1.5 tails or more (TransE, section 4.3).",
@@ -205,7 +208,7 @@ def _hops(f: GraphFigures) -> Html:
         [
             html.table(columns, rows, "What a walk from all items reaches, direction ignored"),
             html.paragraph(
-                "Facts that no hop reaches never enter a receptive field: kgkit train --hops N leaves them out.",
+                "Facts that no hop reaches never enter a receptive field: `kgkit train --hops N` leaves them out.",
                 soft=True,
             ),
         ]
@@ -215,7 +218,7 @@ def _hops(f: GraphFigures) -> Html:
 def _sources(f: GraphFigures) -> Html:
     if not f.sources:
         return html.paragraph(
-            "The graph remembers no source: it was filled by other means than kgkit ingest.", soft=True
+            "The graph remembers no source: it was filled by other means than `kgkit ingest`.", soft=True
         )
     rows = [(s.id, s.connector, s.rows, s.fingerprint) for s in f.sources]
     return html.table(["source", "connector", "rows", "fingerprint"], rows, "What was ingested to its end")

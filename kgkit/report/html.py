@@ -37,6 +37,7 @@ thead th { position: sticky; top: 0; background: var(--page); overflow-wrap: nor
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem 2rem; }
 figure { margin: 1rem 0; } figcaption { font-weight: 600; } figcaption p { margin: 0; font-weight: 400;
   font-size: .85rem; }
+code { font-family: ui-monospace, monospace; font-size: .9em; }
 svg { display: block; width: 100%; height: auto; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 svg .axis { stroke: var(--soft); } svg .grid-line { stroke: var(--rule); } svg .tick { fill: var(--soft); }
 summary { cursor: pointer; color: var(--soft); font-size: .9rem; }
@@ -76,9 +77,10 @@ def join(parts: Iterable[object]) -> Html:
 
 
 def paragraph(text: object, *, soft: bool = False) -> Html:
-    """A paragraph, in the lesser colour when `soft`."""
+    """A paragraph, in the lesser colour when `soft`; what stands between back-ticks becomes code."""
     style = ' class="soft"' if soft else ""
-    return Html(f"<p{style}>{esc(text)}</p>")
+    typed = re.sub(r"`([^`]+)`", r"<code>\1</code>", esc(text))
+    return Html(f"<p{style}>{typed}</p>")
 
 
 def cards(values: Iterable[tuple[str, object]]) -> Html:
