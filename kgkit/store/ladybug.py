@@ -278,7 +278,7 @@ class LadybugStore(GraphStore):
         }
         named = {row[0]: row[1] for row in engine.rows("MATCH (r:Relation) RETURN r.rid, r.`id`")}
         facts = engine.rows("MATCH (:Entity)-[r:FACT]->(:Entity) RETURN r.rid, count(*)")
-        relations = {named[rid]: int(n) for rid, n in facts}
+        relations = {named[rid]: int(n) for rid, n in facts if rid in named}  # people's own may have none
         return {
             "nodes": dict(sorted(nodes.items())),
             "relationships": dict(sorted(edges.items())),
