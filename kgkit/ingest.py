@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from kgkit.errors import ConfigError, ConnectorError
 from kgkit.fingerprint import fingerprint
 from kgkit.ingest_writer import STREAMED, Writer
+from kgkit.narrow import Kept, Narrow, Narrowed, aligned_items, steps_json
 from kgkit.records import Progress, Reject, Skipped
 from kgkit.rejects import Rejects, RejectsFile, parse_limit
 
@@ -49,7 +50,7 @@ class SourceReport:
     `unchanged`: it was in the graph already and was not read again. `resumed`: rows that an interrupted run had
     written, which were read over. `left_out` counts well-formed rows that options
     or the format's rules leave out; `written` counts rows that made something new, by kind; `matched` those that were
-    there already.
+    there already. `steps`: what was left after each hop and round of a narrowed source.
     """
 
     source: str
@@ -61,6 +62,7 @@ class SourceReport:
     left_out: dict[str, int] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
     matched: dict[str, int] = field(default_factory=dict)
+    steps: list[Kept] = field(default_factory=list)
     seconds: float = 0.0
 
     def summary(self) -> str:
@@ -74,6 +76,10 @@ class SourceReport:
         new = ", ".join(f"{n:,} {kind}" for kind, n in self.written.items() if n)
         old = ", ".join(f"{n:,} {kind}" for kind, n in self.matched.items() if n)
         lines.append(f"  new: {new or 'nothing'}" + (f"; there already: {old}" if old else ""))
+        lines += [
+            f"  {s.step}: {s.entities:,} entities, {s.relations:,} relations, {s.facts:,} facts"
+            for s in self.steps
+        ]
         lines += [f"  left out: {n:,} rows, {why}" for why, n in self.left_out.items()]
         if self.rejected:
             lines.append(f"  rejected: {self.rejected:,} malformed rows")
@@ -108,6 +114,7 @@ def ingest(
     max_rejects: str | int = "0.1%",
     rejects: Path | RejectsFile | None = None,
     force: bool = False,
+    narrow: Narrow | None = None,
     on_progress: Callable[[Step], None] | None = None,
     buffer: int = 5_000_000,
 ) -> IngestReport:
@@ -117,6 +124,7 @@ def ingest(
     with others, never counts twice. A source whose files and options are unchanged is skipped unless `force`.
     `max_rejects` is a share of the rows ("0.1%") or a number; malformed rows are listed in the file `rejects`, which
     several calls may share.
+    `narrow` keeps the part of each source that is near the graph's items.
     `buffer` is how many rows are held before they are written.
 
     Raises ConnectorError, TooManyRejects, ConfigError and StoreError; whatever was valid until then is kept, and the
@@ -127,7 +135,17 @@ def ingest(
     sources = list(named_sources(connector, config))
     with listing:
         reports = [
-            _one(connector, name, part, store, Rejects(max_rejects, listing), force, on_progress, buffer)
+            _one(
+                connector,
+                name,
+                part,
+                store,
+                Rejects(max_rejects, listing),
+                force,
+                narrow,
+                on_progress,
+                buffer,
+            )
             for name, part in sources
         ]
     return IngestReport(connector.name, reports, str(listing.path) if listing.listed else None)
@@ -155,6 +173,7 @@ def _one(
     store: GraphStore,
     rejects: Rejects,
     force: bool,
+    narrow: Narrow | None,
     on_progress: Callable[[Step], None] | None,
     buffer: int,
 ) -> SourceReport:
@@ -166,7 +185,8 @@ def _one(
             on_progress(Step(name, phase, rows, done, total))
 
     tell("checking", 0)
-    known, mark = remembered(store, connector, name, config)
+    items = None if narrow is None else aligned_items(store)
+    known, mark = remembered(store, connector, name, config, narrow, items)
     known = {} if force else known
     if known.get("fingerprint") == mark:
         return SourceReport(name, unchanged=True)
@@ -180,8 +200,11 @@ def _one(
     left_out: Counter[str] = Counter()
     writer = Writer(store, identity, buffer, tell, flushed)
     resumed = 0
+    near = None
+    if narrow is not None and items is not None:
+        near = Narrowed(connector, config, narrow, items, tell)
     with _kept(writer):
-        for record in connector.read(config):
+        for record in connector.read(config) if near is None else near:
             if isinstance(record, Skipped):
                 left_out[record.why] += record.rows
             elif isinstance(record, Progress):
@@ -200,11 +223,14 @@ def _one(
     for conflict in writer.conflicts:
         rejects.listing.add(conflict)
     done = {"id": [identity], "connector": [connector.name], "fingerprint": [mark], "rows": [rejects.rows]}
-    store.upsert_nodes("Source", pa.table(done | {"partial": [""], "records": [0]}))
+    steps = [] if near is None else near.steps
+    done |= {"partial": [""], "records": [0], "steps": [steps_json(steps)]}
+    store.upsert_nodes("Source", pa.table(done))
     return SourceReport(
         name,
         rows=rejects.rows,
         resumed=resumed,
+        steps=steps,
         rejected=rejects.count,
         conflicts=len(writer.conflicts),
         left_out=dict(left_out),
@@ -224,9 +250,21 @@ def _kept(writer: Writer) -> Iterator[None]:
         raise
 
 
-def remembered(store: GraphStore, connector: Connector, name: str, config: Any) -> tuple[dict[str, Any], str]:
-    """What the graph knows of a source (fingerprint, partial, records; empty when nothing), and its fingerprint now."""
+def remembered(
+    store: GraphStore,
+    connector: Connector,
+    name: str,
+    config: Any,
+    narrow: Narrow | None = None,
+    items: pa.Array | None = None,
+) -> tuple[dict[str, Any], str]:
+    """What the graph knows of a source (fingerprint, partial, records; empty when nothing), and its fingerprint now.
+
+    A narrowed source is another one when the items, from which its search begins, are others.
+    """
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "paths"}
+    if narrow is not None and items is not None:
+        settings |= {"narrow": dataclasses.asdict(narrow), "items": items.to_pylist()}
     mark = fingerprint(connector.files(config), {"connector": connector.name, **settings})
     identity = f"{connector.name}:{name}"
     for table in store.read_nodes("Source", ["fingerprint", "partial", "records"]):

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kgkit.ingest import named_sources, remembered
+from kgkit.narrow import aligned_items
 from kgkit.records import Alignments, AttributeFacts, Facts, Features, Progress, Purchases, Reject, Skipped
 
 if TYPE_CHECKING:
     from kgkit.connector import Connector
+    from kgkit.recipe import SourceSpec
     from kgkit.store.port import GraphStore
 
 SAMPLE = 2.0  # seconds that are read of each source
@@ -48,26 +50,30 @@ class SourcePlan:
     seconds: float = 0.0
 
 
-def plan(
-    sources: Sequence[tuple[Connector, Any]], store: GraphStore | None, *, force: bool = False
-) -> list[SourcePlan]:
+def plan(sources: Sequence[SourceSpec], store: GraphStore | None, *, force: bool = False) -> list[SourcePlan]:
     """The sources in the order in which they would be ingested. store: None for an embedded graph that is not there yet.
 
     Raises ConnectorError for a file that cannot be read.
     """
     dialect = store.capabilities.dialect if store is not None else "ladybug"
     return [
-        _one(connector, name, part, store, dialect, force)
-        for connector, config in sources
-        for name, part in named_sources(connector, config)
+        _one(source, name, part, store, dialect, force)
+        for source in sources
+        for name, part in named_sources(source.connector, source.config)
     ]
 
 
 def _one(
-    connector: Connector, name: str, config: Any, store: GraphStore | None, dialect: str, force: bool
+    source: SourceSpec, name: str, config: Any, store: GraphStore | None, dialect: str, force: bool
 ) -> SourcePlan:
+    connector = source.connector
     files = connector.files(config)
-    known, mark = remembered(store, connector, name, config) if store is not None else ({}, "")
+    known: dict[str, Any] = {}
+    mark = ""
+    if store is not None:
+        # Items that a source before this one will align are not known yet, so that the state is a guess then.
+        items = None if source.narrow is None else aligned_items(store, some=False)
+        known, mark = remembered(store, connector, name, config, source.narrow, items)
     if known and not force and known.get("fingerprint") == mark:
         state = "unchanged"
     elif known.get("partial") and known["partial"] == mark:
@@ -84,12 +90,15 @@ def _one(
     return (
         SourcePlan(**about)
         if state == "unchanged"
-        else SourcePlan(**about, **_estimate(connector, config, dialect))
+        else SourcePlan(
+            **about,
+            **_estimate(connector, config, dialect, 1 if source.narrow is None else source.narrow.hops),
+        )
     )
 
 
-def _estimate(connector: Connector, config: Any, dialect: str) -> dict[str, Any]:
-    """Reads for SAMPLE seconds and draws the line on."""
+def _estimate(connector: Connector, config: Any, dialect: str, passes: int) -> dict[str, Any]:
+    """Reads for SAMPLE seconds and draws the line on. What is near the items cannot be known: all counts."""
     kinds: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     rows = rejected = done = total = 0
@@ -116,5 +125,5 @@ def _estimate(connector: Connector, config: Any, dialect: str) -> dict[str, Any]
         "left_out": {k: round(n * times) for k, n in left_out.items()},
         "rejected": round(rejected * times),
         "whole": whole,
-        "seconds": round(spent * times + sum(kinds.values()) * times / _RATES[dialect], 1),
+        "seconds": round(spent * times * passes + sum(kinds.values()) * times / _RATES[dialect], 1),
     }

@@ -7,7 +7,13 @@
     paths = ["logs/2024-01.csv", "logs/2024-02.csv"]
     min_rating = 4
 
-Paths are relative to the recipe. Every key of a source but `connector` is one of that connector's options.
+    [[source]]
+    connector = "freebase"
+    paths = ["freebase-rdf-latest.gz"]
+    from_items = true          # with hops, entity_core, relation_core: as `kgkit ingest` takes them
+    hops = 2
+
+Paths are relative to the recipe. Every other key of a source is one of its connector's options.
 """
 
 from __future__ import annotations
@@ -16,20 +22,51 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kgkit.config import make_config, options_of, unknown_name
 from kgkit.connector import Connector
 from kgkit.errors import ConfigError
 from kgkit.registry import load_connector
 
+if TYPE_CHECKING:
+    from kgkit.narrow import Narrow
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """A connector with its checked options, and what to keep of what it reads (None: all)."""
+
+    connector: Connector
+    config: Any
+    narrow: Narrow | None = None
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sources in order, each a connector with its checked options; `store` as people type it."""
+    """Sources in order; `store` as people type it."""
 
     store: str | None
-    sources: list[tuple[Connector, Any]]
+    sources: list[SourceSpec]
+
+
+def narrowing(
+    from_items: bool,
+    hops: int | None = None,
+    entity_core: int | None = None,
+    relation_core: int | None = None,
+) -> Narrow | None:
+    """What `--from-items` and the options that go with it say. Raises ConfigError for those without it."""
+    from kgkit.narrow import Narrow
+
+    if from_items:
+        return Narrow(
+            *(default if n is None else n for n, default in ((hops, 2), (entity_core, 1), (relation_core, 1)))
+        )
+    for name, given in (("--hops", hops), ("--entity-core", entity_core), ("--relation-core", relation_core)):
+        if given is not None:
+            raise ConfigError(f"{name} goes with --from-items")
+    return None
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -63,13 +100,14 @@ def _beside(recipe: Path, store: str | None) -> str | None:
     return f"{scheme}{colon}{recipe.parent / rest}" if scheme in ("", "ladybug") else store
 
 
-def _source(recipe: Path, number: int, table: dict[str, Any]) -> tuple[Connector, Any]:
+def _source(recipe: Path, number: int, table: dict[str, Any]) -> SourceSpec:
     where = f"recipe {recipe}, source {number}"
     values = dict(table)
     name = values.pop("connector", None)
     if not isinstance(name, str):
         raise ConfigError(f'{where}: connector = "NAME" is missing')
     connector = load_connector(name)()
+    narrow = _narrowing(where, values)
     try:
         config: Any = make_config(connector.Config, values, what="key")
     except ConfigError as error:
@@ -81,4 +119,18 @@ def _source(recipe: Path, number: int, table: dict[str, Any]) -> tuple[Connector
             relative[option.name] = (
                 tuple(recipe.parent / v for v in value) if option.many else recipe.parent / value
             )
-    return connector, dataclasses.replace(config, **relative)
+    return SourceSpec(connector, dataclasses.replace(config, **relative), narrow)
+
+
+def _narrowing(where: str, values: dict[str, Any]) -> Narrow | None:
+    """Takes the keys of --from-items out of a source's."""
+    given = {k: values.pop(k) for k in ("from_items", "hops", "entity_core", "relation_core") if k in values}
+    for key, value in given.items():
+        if not isinstance(value, bool if key == "from_items" else int):
+            raise ConfigError(
+                f"{where}: {key} must be {'true or false' if key == 'from_items' else 'a number'}"
+            )
+    try:
+        return narrowing(given.pop("from_items", False), **given)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None

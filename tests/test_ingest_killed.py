@@ -28,8 +28,8 @@ from kgkit.store.open import open_store
 try:
     with open_store(sys.argv[1]) as store:
         print("started", flush=True)
-        for connector, config in read_recipe(Path(sys.argv[2])).sources:
-            ingest(connector, config, store, buffer=2000)
+        for source in read_recipe(Path(sys.argv[2])).sources:
+            ingest(source.connector, source.config, store, buffer=2000)
 except KgkitError as error:
     sys.exit(f"error: {error}")
 """

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,7 @@ from kgkit.cli.dynamic import help_option
 from kgkit.cli.options import JsonOption, QuietOption, StoreOption
 
 if TYPE_CHECKING:
-    from kgkit.connector import Connector
+    from kgkit.recipe import SourceSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +50,25 @@ def ingest(
     force: Annotated[
         bool, typer.Option("--force", help="Ingest sources again that have not changed.")
     ] = False,
+    from_items: Annotated[
+        bool,
+        typer.Option(
+            "--from-items", help="Only facts near the items that are aligned with entities (--hops)."
+        ),
+    ] = False,
+    hops: Annotated[
+        int | None, typer.Option("--hops", metavar="N", help="With --from-items: how near. [default: 2]")
+    ] = None,
+    entity_core: Annotated[
+        int | None,
+        typer.Option("--entity-core", metavar="N", help="With --from-items: facts that an entity must have."),
+    ] = None,
+    relation_core: Annotated[
+        int | None,
+        typer.Option(
+            "--relation-core", metavar="N", help="With --from-items: facts that a relation must have."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it would take.")
     ] = False,
@@ -82,10 +101,15 @@ def ingest(
                 f"--recipe takes no options of connectors: write {' '.join(context.args)} into the file"
             )
         plan = read_recipe(recipe)
+        if from_items or hops or entity_core or relation_core:
+            raise ConfigError(
+                "--recipe says for each source what to keep of it: write from_items = true into it"
+            )
         store, sources = store or plan.store, plan.sources
     else:
         from kgkit.cli.dynamic import parse_extra
         from kgkit.config import make_config
+        from kgkit.recipe import SourceSpec, narrowing
         from kgkit.registry import load_connector
 
         assert name is not None
@@ -95,7 +119,8 @@ def ingest(
             raise ConfigError(
                 f"kgkit ingest {name} needs a file or folder after its name; see kgkit ingest {name} --help"
             )
-        sources = [(connector, make_config(connector.Config, values))]
+        narrow = narrowing(from_items, hops, entity_core, relation_core)
+        sources = [SourceSpec(connector, make_config(connector.Config, values), narrow)]
 
     if dry_run:
         _tell_plan(store, sources, force, as_json)
@@ -113,11 +138,12 @@ def ingest(
             open_store(store, relationship_types=relationship_types) as graph,
             reporter(quiet) as progress,
         ):
-            for connector, config in sources:
+            for source in sources:
                 report = run(
-                    connector,
-                    config,
+                    source.connector,
+                    source.config,
                     graph,
+                    narrow=source.narrow,
                     max_rejects=max_rejects,
                     rejects=listing,
                     force=force,
@@ -133,9 +159,7 @@ def ingest(
         typer.echo(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
 
 
-def _tell_plan(
-    store: str | None, sources: Sequence[tuple[Connector, Any]], force: bool, as_json: bool
-) -> None:
+def _tell_plan(store: str | None, sources: Sequence[SourceSpec], force: bool, as_json: bool) -> None:
     from kgkit.cli.output import print_table
     from kgkit.plan import plan
     from kgkit.store.open import embedded_path, open_store

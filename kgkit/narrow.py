@@ -1,0 +1,267 @@
+"""The part of a source near the items of the graph: `kgkit ingest ... --from-items --hops N`, and its k-core.
+
+As UPGAN builds its graphs (section 5.1): a breadth-first search from the aligned entities, one pass over the files a
+hop, then entities and relations with few facts go. Of the source only sets of ids are held in memory, and with a
+k-core the facts that the search found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kgkit.errors import ConfigError, ConnectorError
+from kgkit.records import AttributeFacts, Facts, Features, Progress, Record, Skipped
+from kgkit.schema import ITEM_PREFIX
+from kgkit.subgraph import IdSet, Thresholds, k_core
+
+if TYPE_CHECKING:
+    from kgkit.connector import Connector
+    from kgkit.store.port import GraphStore
+
+Tell = Callable[[str, int, int, int], None]
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """What to keep: facts on a path of at most `hops` steps (direction ignored) from an aligned item, and of those
+    the largest part in which every entity has `entity_core` facts and every relation `relation_core`. Items stay.
+
+    Raises ConfigError for a number below 1.
+    """
+
+    hops: int
+    entity_core: int = 1
+    relation_core: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left after a step, for tables such as the papers' of their data sets."""
+
+    step: str
+    entities: int
+    relations: int
+    facts: int
+
+
+class Narrowed:
+    """A connector's records, narrowed. `steps` holds the counts once they are read."""
+
+    def __init__(
+        self, connector: Connector, config: Any, narrow: Narrow, seeds: pa.Array, tell: Tell
+    ) -> None:
+        self.steps: list[Kept] = []
+        self._connector, self._config, self._narrow, self._tell = connector, config, narrow, tell
+        self._near = IdSet()
+        self._near.add(seeds)
+        self._items = seeds
+        self.steps.append(Kept("items", len(self._near), 0, 0))
+
+    def __iter__(self) -> Iterator[Record]:
+        """Facts and attributes near the items; everything else of the source as it is.
+
+        Raises ConnectorError as the connector does, after what was valid has come.
+        """
+        for hop in range(1, self._narrow.hops):
+            self._grow(hop)
+        with TemporaryDirectory(prefix="kgkit-") as folder:
+            yield from self._last_pass(Path(folder))
+
+    def _grow(self, hop: int) -> None:
+        """A pass that finds the entities one step farther."""
+        found, facts, relations = IdSet(), 0, _Distinct()
+        rows = 0
+        try:
+            for record in self._connector.read(self._config):
+                if isinstance(record, Progress):
+                    rows += record.rows
+                    self._tell(f"hop {hop} of {self._narrow.hops}", rows, record.done, record.total)
+                elif isinstance(record, Facts):
+                    touching = self._touching(record.table)
+                    for end in ("head", "tail"):
+                        found.add(touching[end])
+                    relations.add(touching["relation"])
+                    facts += touching.num_rows
+        except ConnectorError:
+            pass  # the last pass comes to the same place, and says so when what is valid has been stored
+        self._near.add(found.to_arrow())
+        self.steps.append(Kept(f"hop {hop}", len(self._near), len(relations), facts))
+
+    def _last_pass(self, folder: Path) -> Iterator[Record]:
+        core = self._narrow.entity_core > 1 or self._narrow.relation_core > 1
+        reached, relations, facts, far = IdSet(), _Distinct(), 0, 0
+        reached.add(self._items)
+        held: list[pa.Table] = []
+        trouble: ConnectorError | None = None
+        with _Spool(folder / "features.arrow") as spool:
+            try:
+                for record in self._connector.read(self._config):
+                    if isinstance(record, Facts):
+                        near = self._touching(record.table)
+                        far += record.table.num_rows - near.num_rows
+                        facts += near.num_rows
+                        relations.add(near["relation"])
+                        if core:
+                            held.append(_coded(near))
+                        else:
+                            for end in ("head", "tail"):
+                                reached.add(near[end])
+                            yield Facts(near)
+                    elif isinstance(record, (Features, AttributeFacts)) and record.of == "entity":
+                        spool.add(record)
+                    else:
+                        yield record
+            except ConnectorError as error:
+                trouble = error
+            hop = f"hop {self._narrow.hops}"
+            if core:
+                for ends in (t[c] for t in held for c in ("head", "tail")):
+                    reached.add(ends.cast(pa.string()))
+                self.steps.append(Kept(hop, len(reached), len(relations), facts))
+                kept = self._core(held)
+                reached = IdSet()
+                reached.add(self._items)
+                for end in ("head", "tail"):
+                    reached.add(kept[end])
+                yield Skipped(facts - kept.num_rows, "not in the k-core of entities and relations")
+                yield Facts(kept)
+            else:
+                self.steps.append(Kept(hop, len(reached), len(relations), facts))
+            if far:
+                yield Skipped(far, f"facts farther than {self._narrow.hops} hops from the items")
+            yield from spool.near(reached)
+        if trouble is not None:
+            raise trouble
+
+    def _touching(self, facts: pa.Table) -> pa.Table:
+        near = self._near.contains(facts["head"]) | self._near.contains(facts["tail"])
+        return facts.filter(pa.array(near))
+
+    def _core(self, held: list[pa.Table]) -> pa.Table:
+        """The facts that stay, and a step for every round."""
+        facts = pa.concat_tables(held).unify_dictionaries().combine_chunks() if held else _NO_FACTS
+        ends = pa.concat_arrays([facts["head"].combine_chunks(), facts["tail"].combine_chunks()])
+        if not pa.types.is_dictionary(ends.type):
+            ends = ends.dictionary_encode()
+        names = pa.concat_arrays([ends.dictionary.cast(pa.string()), self._items]).unique()
+        code = np.asarray(pc.index_in(ends.dictionary.cast(pa.string()), names), dtype=np.int64)
+        both = code[np.asarray(ends.indices, dtype=np.int64)]
+        relation = facts["relation"].combine_chunks()
+        items = np.asarray(pc.index_in(self._items, names), dtype=np.int64)
+        core = k_core(
+            both[: len(facts)],
+            np.asarray(relation.indices, dtype=np.int64),
+            both[len(facts) :],
+            np.zeros(len(items), dtype=np.int64),  # items stay: one buyer of each
+            items,
+            Thresholds(entity=self._narrow.entity_core, relation=self._narrow.relation_core),
+            n_users=1,
+            n_entities=len(names),
+            n_relations=len(relation.dictionary),
+        )
+        for step in core.steps[1:]:
+            self.steps.append(Kept(f"core, round {step.round}", step.entities, step.relations, step.facts))
+        kept = facts.filter(pa.array(core.facts))
+        return pa.table({c: kept[c].cast(pa.string()) for c in ("head", "relation", "tail")})
+
+
+def aligned_items(store: GraphStore, *, some: bool = True) -> pa.Array:
+    """The entities that items of the graph are aligned with, string [N], sorted.
+
+    Raises ConfigError when there are none, unless not even `some` are needed.
+    """
+    found = []
+    for table in store.read_nodes("Entity", ["item_id"]):
+        named = table.filter(pc.is_valid(table["item_id"]))
+        found += (
+            named.filter(pc.invert(pc.starts_with(named["id"], ITEM_PREFIX)))["id"].cast(pa.string()).chunks
+        )
+    items = pa.concat_arrays([pa.array([], pa.string()), *found])
+    if some and len(items) == 0:
+        raise ConfigError(
+            "--from-items starts at items that are aligned with entities, and the graph has none: ingest an "
+            "alignment first (kgkit ingest alignment, or kgkit align)"
+        )
+    return items.take(pc.sort_indices(items))
+
+
+_NO_FACTS = pa.table(
+    {c: pa.array([], pa.dictionary(pa.int32(), pa.string())) for c in ("head", "relation", "tail")}
+)
+
+
+def _coded(facts: pa.Table) -> pa.Table:
+    """The same with numbers in the place of strings, which is what the k-core holds in memory."""
+    return pa.table({c: facts[c].dictionary_encode() for c in ("head", "relation", "tail")})
+
+
+class _Distinct(Counter[str]):
+    """Names of few kinds, by which rows are told apart."""
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        self.update(pc.unique(column).to_pylist())
+
+
+class _Spool:
+    """Attributes of entities, kept on disk until it is known which entities are near."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kinds: list[tuple[type[Features | AttributeFacts], pa.Schema]] = []
+        self._files: list[pa.ipc.RecordBatchFileWriter] = []
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self._files:
+            file.close()
+        self._files = []
+
+    def add(self, record: Features | AttributeFacts) -> None:
+        kind = (type(record), record.table.schema)
+        if kind not in self._kinds:
+            self._kinds.append(kind)
+            options = pa.ipc.IpcWriteOptions(compression="zstd")
+            self._files.append(
+                pa.ipc.new_file(self._name(len(self._files)), record.table.schema, options=options)
+            )
+        self._files[self._kinds.index(kind)].write_table(record.table)
+
+    def near(self, reached: IdSet) -> Iterator[Record]:
+        """Those of the entities in a set, in bounded tables."""
+        self.__exit__()
+        far = 0
+        for number, (kind, _) in enumerate(self._kinds):
+            with pa.OSFile(self._name(number)) as file, pa.ipc.open_file(file) as reader:
+                for i in range(reader.num_record_batches):
+                    table = pa.table(reader.get_batch(i))
+                    kept = table.filter(pa.array(reached.contains(table["key"])))
+                    far += table.num_rows - kept.num_rows
+                    if kept.num_rows:
+                        yield kind("entity", kept)
+        if far:
+            yield Skipped(far, "attributes of entities that are not kept")
+
+    def _name(self, number: int) -> str:
+        return f"{self._path}.{number}"
+
+
+def steps_json(steps: list[Kept]) -> str:
+    """The counts as the graph remembers them with the source."""
+    return json.dumps([asdict(step) for step in steps])
