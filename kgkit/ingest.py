@@ -108,7 +108,7 @@ def ingest(
 ) -> IngestReport:
     """Brings what a connector reads into a store.
 
-    Every path is a source of its own unless the config names the source, so that a file that is given again, alone or
+    Every path is a source of its own unless the config names the source or the connector says otherwise, so that a file that is given again, alone or
     with others, never counts twice. A source whose files and options are unchanged is skipped unless `force`.
     `max_rejects` is a share of the rows ("0.1%") or a number; malformed rows are listed in the file `rejects`, which
     several calls may share.
@@ -130,7 +130,7 @@ def ingest(
 
 def _sources(connector: Connector, config: Any) -> Iterator[tuple[str, Any]]:
     paths = getattr(config, "paths", ())
-    whole = getattr(config, "source", None) is not None or len(paths) < 2
+    whole = connector.whole or getattr(config, "source", None) is not None or len(paths) < 2
     parts = (
         [config] if whole else [dataclasses.replace(config, paths=(path,)) for path in dict.fromkeys(paths)]
     )

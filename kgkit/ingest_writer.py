@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # A server answers nothing until a call ends, so its calls are kept short enough to show progress; the embedded
 # engine appends to a large table at a price per call, so its calls are few.
 _CALL = {"neo4j": 200_000}
+_BYTES = 256 << 20  # of rows of one kind that are held at most, so that memory is bounded whatever the rows hold
 
 
 class Writer:
@@ -41,7 +42,7 @@ class Writer:
         """Takes a record; writes when enough are held. Pairs are held to the end, because their counts must be whole."""
         if isinstance(record, Facts):
             self._facts.append(record.table)
-            if sum(t.num_rows for t in self._facts) >= self._buffer:
+            if self._enough(self._facts):
                 self._write_facts()
         elif isinstance(record, Purchases):
             self._pairs.add(record.table)
@@ -49,8 +50,12 @@ class Writer:
             self._alignments.append(record.table)
         else:
             self._features.append(record)
-            if sum(f.table.num_rows for f in self._features) >= self._buffer:
+            if self._enough([f.table for f in self._features]):
                 self._write_features()
+
+    def _enough(self, held: list[pa.Table]) -> bool:
+        """Whether it is time to write: long texts are many bytes in few rows."""
+        return sum(t.num_rows for t in held) >= self._buffer or sum(t.nbytes for t in held) >= _BYTES
 
     def finish(self) -> None:
         """Writes what is held."""
