@@ -108,10 +108,10 @@ def ingest(
 ) -> IngestReport:
     """Brings what a connector reads into a store.
 
-    Every path is a source of its own unless the config names the source or the connector says otherwise, so that a file that is given again, alone or
-    with others, never counts twice. A source whose files and options are unchanged is skipped unless `force`.
-    `max_rejects` is a share of the rows ("0.1%") or a number; malformed rows are listed in the file `rejects`, which
-    several calls may share.
+    Every path is a source of its own unless the config names the source or the connector says otherwise
+    (`Connector.whole`), so that a file that is given again, alone or with others, never counts twice. A source whose
+    files and options are unchanged is skipped unless `force`. `max_rejects` is a share of the rows ("0.1%") or a
+    number; malformed rows are listed in the file `rejects`, which several calls may share.
     `buffer` is how many rows are held before they are written.
 
     Raises ConnectorError, TooManyRejects, ConfigError and StoreError; whatever was valid until then is kept, and the

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 # A server answers nothing until a call ends, so its calls are kept short enough to show progress; the embedded
 # engine appends to a large table at a price per call, so its calls are few.
 _CALL = {"neo4j": 200_000}
-_BYTES = 256 << 20  # of rows of one kind that are held at most, so that memory is bounded whatever the rows hold
+_BYTES = (
+    256 << 20
+)  # of rows of one kind that are held at most, so that memory is bounded whatever the rows hold
 
 
 class Writer:
@@ -55,7 +57,8 @@ class Writer:
 
     def _enough(self, held: list[pa.Table]) -> bool:
         """Whether it is time to write: long texts are many bytes in few rows."""
-        return sum(t.num_rows for t in held) >= self._buffer or sum(t.nbytes for t in held) >= _BYTES
+        rows, size = sum(t.num_rows for t in held), sum(t.nbytes for t in held)
+        return bool(rows >= self._buffer or size >= _BYTES)
 
     def finish(self) -> None:
         """Writes what is held."""

@@ -11,7 +11,7 @@ come out. Lines of predicates that are not wanted are checked for subject, predi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,7 +115,7 @@ class _Tables:
         return pa.table(columns, names=["subject", "predicate", "object", "literal"])
 
 
-def _whole_lines(path: Path, size: int) -> Iterator[tuple[bytes | None, int, int]]:
+def _whole_lines(path: Path, size: int) -> Generator[tuple[bytes | None, int, int], None, None]:
     """Blocks that end at a line's end; None stands for a line that is too long."""
     from kgkit.tabular.unpack import unpacked_ahead
 
@@ -123,7 +123,7 @@ def _whole_lines(path: Path, size: int) -> Iterator[tuple[bytes | None, int, int
     held, skipping, any_byte, done, total = 0, False, False, 0, 0
     trouble: ConnectorError | None = None
     pieces = unpacked_ahead(path, size)
-    with closing(pieces):  # type: ignore[type-var]
+    with closing(pieces):
         while trouble is None:
             try:
                 piece, done, total = next(pieces)

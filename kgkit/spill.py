@@ -141,7 +141,9 @@ def _hash(keys: pa.Array) -> Ints:
     if not len(keys):
         return np.empty(0, np.int64)
     _, offset_buffer, text = keys.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int32)[keys.offset : keys.offset + len(keys) + 1].astype(np.int64)
+    offsets = np.frombuffer(offset_buffer, np.int32)[keys.offset : keys.offset + len(keys) + 1].astype(
+        np.int64
+    )
     letters = np.frombuffer(text, np.uint8) if text is not None and text.size else np.zeros(1, np.uint8)
     start, end = offsets[:-1], offsets[1:]
     found = np.zeros(len(keys), np.uint64)

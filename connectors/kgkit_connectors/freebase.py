@@ -84,15 +84,19 @@ class Freebase(Connector):
         """Options of `kgkit ingest freebase`."""
 
         paths: tuple[Path, ...] = option(help="the dump, or its parts; - is the standard input")
-        source: str | None = option(None, "name by which the graph remembers the dump; default: its file names")
+        source: str | None = option(
+            None, "name by which the graph remembers the dump; default: its file names"
+        )
         language: str = option("en", "language of names, descriptions and properties")
         property: tuple[str, ...] = option(
             (), "PREDICATE or PREDICATE=NAME: keep its literals as a property, as text (repeatable)"
         )
         keep: tuple[str, ...] = option((), "take facts below this prefix, and no others (repeatable)")
-        keep_file: Path | None = option(None, "file with a prefix for --keep on each line")
+        keep_file: tuple[Path, ...] = option((), "file with a prefix for --keep on each line")
         drop: tuple[str, ...] = option((), "leave out predicates below this prefix (repeatable)")
-        noise: str = option("drop", "administrative predicates, keys, users' domains", choices=("drop", "keep"))
+        noise: str = option(
+            "drop", "administrative predicates, keys, users' domains", choices=("drop", "keep")
+        )
         types: tuple[str, ...] = option(
             (), "write an entity's types below this prefix into its property `type` (repeatable)"
         )
@@ -100,7 +104,7 @@ class Freebase(Connector):
             "keep", "nodes that join others, such as performances", choices=("keep", "collapse")
         )
         mediator_types: tuple[str, ...] = option((), "a mediator type besides the declared ones (repeatable)")
-        mediator_types_file: Path | None = option(None, "file with a mediator type on each line")
+        mediator_types_file: tuple[Path, ...] = option((), "file with a mediator type on each line")
 
     def source(self, config: Config) -> str:
         """The names of the parts."""
@@ -108,8 +112,7 @@ class Freebase(Connector):
 
     def files(self, config: Config) -> list[Path]:
         """The parts, and the files of prefixes and types."""
-        lists = (config.keep_file, config.mediator_types_file)
-        return [*config.paths, *(path for path in lists if path is not None)]
+        return [*config.paths, *config.keep_file, *config.mediator_types_file]
 
     def read(self, config: Config) -> Iterator[Record]:
         """Yields Facts, then Features; what comes before the damage of a broken dump is still yielded."""
@@ -135,15 +138,16 @@ class Freebase(Connector):
                 raise trouble
 
 
-def _items(values: tuple[str, ...], file: Path | None = None) -> list[str]:
-    """What an option names, itself or in a file: one a line, or with commas between; '#' begins a remark."""
+def _items(values: tuple[str, ...], files: tuple[Path, ...] = ()) -> list[str]:
+    """What an option names, itself or in files: one a line, or with commas between; '#' begins a remark."""
     lines = list(values)
-    if file is not None:
+    for file in files:
         try:
             lines += [line.partition("#")[0] for line in file.read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return [name.removeprefix(NAMESPACE).removesuffix("*") for line in lines for part in line.split(",") if (name := part.strip())]
+    names = [name for line in lines for part in line.split(",") if (name := part.strip())]
+    return [name.removeprefix(NAMESPACE).removesuffix("*") for name in names]
 
 
 def _fits(name: str, prefix: str) -> bool:
@@ -292,7 +296,11 @@ class _Gathered:
 
         if which < len(self._plan.properties):
             return rows.select(["key", "value"]).rename_columns(["key", self._plan.properties[which]])
-        distinct = rows.group_by(["key", "value"]).aggregate([]).sort_by([("key", "ascending"), ("value", "ascending")])
+        distinct = (
+            rows.group_by(["key", "value"])
+            .aggregate([])
+            .sort_by([("key", "ascending"), ("value", "ascending")])
+        )
         lists = distinct.group_by("key", use_threads=False).aggregate([("value", "list")])
         joined = pc.binary_join(lists["value_list"], ";")
         return pa.table({"key": lists["key"], "type": joined})

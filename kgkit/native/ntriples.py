@@ -108,7 +108,7 @@ def cut(iri: str, namespace: str) -> str:
 
 
 class _Output(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *(
             (name, ctypes.c_int64)
             for name in ("position", "line", "triples", "rows", "rejects", "subject_length", "object_length")
@@ -116,7 +116,15 @@ class _Output(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("new_start", "new_end", "reject_capacity")),
         *(
             (name, ctypes.c_void_p)
-            for name in ("subject_offsets", "predicates", "object_offsets", "tags", "kinds", "subjects", "objects")
+            for name in (
+                "subject_offsets",
+                "predicates",
+                "object_offsets",
+                "tags",
+                "kinds",
+                "subjects",
+                "objects",
+            )
         ),
         *(
             (name, ctypes.c_void_p)
@@ -133,9 +141,7 @@ class _Compiled:
         library.kgkit_nt_new.restype = library.kgkit_nt_tag.restype = ctypes.c_void_p
         library.kgkit_nt_tags.restype = ctypes.c_int64
         prefix, tongue = namespace.encode(), language.encode()
-        made = library.kgkit_nt_new(
-            prefix, ctypes.c_int64(len(prefix)), tongue, ctypes.c_int64(len(tongue))
-        )
+        made = library.kgkit_nt_new(prefix, ctypes.c_int64(len(prefix)), tongue, ctypes.c_int64(len(tongue)))
         if not made:
             raise MemoryError
         self._parser = ctypes.c_void_p(made)

@@ -34,7 +34,16 @@ _BARE = re.compile(rb"true|false|[+-]?(?:[0-9]+(\.[0-9]+)?|(\.[0-9]+))([eE][+-]?
 _FORBIDDEN = re.compile(rb'[\x00-\x20<"{}|^`]')
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*:")
 _IRI_ESCAPE = re.compile(rb"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.?))", re.S)
-_ESCAPES = {b"t": b"\t", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"f": b"\f", b'"': b'"', b"'": b"'", b"\\": b"\\"}
+_ESCAPES = {
+    b"t": b"\t",
+    b"b": b"\b",
+    b"n": b"\n",
+    b"r": b"\r",
+    b"f": b"\f",
+    b'"': b'"',
+    b"'": b"'",
+    b"\\": b"\\",
+}
 _ENDED = re.compile(rb"[ \t]*\.[ \t]*(?:#|\Z)")
 _BLANKS = b" \t"
 

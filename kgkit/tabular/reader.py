@@ -32,7 +32,9 @@ _FAST = {"float64": pa.float64(), "int64": pa.int64(), "time": pa.int64()}
 def format_of(path: Path) -> str:
     """ "parquet", "json" or "delimited", by content first and by ending second."""
     if is_pipe(path):
-        raise ConnectorError("rows cannot be read from a pipe, because they are read twice: save it first", path)
+        raise ConnectorError(
+            "rows cannot be read from a pipe, because they are read twice: save it first", path
+        )
     if check_file(path) == b"PAR1":
         return "parquet"
     suffix = suffix_of(path)

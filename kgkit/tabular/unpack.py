@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
@@ -50,7 +50,7 @@ def check_file(path: Path) -> bytes:
     return head
 
 
-def unpacked(path: Path, size: int) -> Iterator[Piece]:
+def unpacked(path: Path, size: int) -> Generator[Piece, None, None]:
     """Pieces of about `size` bytes. Raises ConnectorError for what `check_file` finds and for a broken stream."""
     check_file(path)
     total = 0 if is_pipe(path) else path.stat().st_size
@@ -79,7 +79,7 @@ def unpacked(path: Path, size: int) -> Iterator[Piece]:
             raw.close()
 
 
-def unpacked_ahead(path: Path, size: int) -> Iterator[Piece]:
+def unpacked_ahead(path: Path, size: int) -> Generator[Piece, None, None]:
     """`unpacked`, done by a thread that keeps a few pieces ready: decompressors let go of Python's lock."""
     ready: queue.Queue[Piece | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
@@ -93,7 +93,7 @@ def unpacked_ahead(path: Path, size: int) -> Iterator[Piece]:
 
     def work() -> None:
         try:
-            with closing(unpacked(path, size)) as pieces:  # type: ignore[type-var]
+            with closing(unpacked(path, size)) as pieces:
                 for piece in pieces:
                     offer(piece)
                     if stop.is_set():

@@ -96,7 +96,10 @@ def test_what_becomes_of_each_line(tmp_path: Path) -> None:
 
 def test_language_properties_and_types(tmp_path: Path) -> None:
     path = write(tmp_path / "fb.nt", FILM)
-    options = {"property": ["film.film.runtime=runtime", "film.film.rottentomatoes_id"], "types": ["film,award."]}
+    options = {
+        "property": ["film.film.runtime=runtime", "film.film.rottentomatoes_id"],
+        "types": ["film,award."],
+    }
     got = collect("freebase", path, language="de", **options)
     assert properties(got)["m.film"] == {
         "name": "Hitze",
@@ -116,7 +119,7 @@ def test_predicates_by_prefix_and_file(tmp_path: Path) -> None:
     assert [r for _, r, _ in facts(got)] == ["film.film.directed_by"]
     assert got.skipped["predicates that --keep does not name"] == 1
     listed = write(tmp_path / "keep.txt", f"# wanted\n{NS}book.book.adaptation # one\n\nuser.joe\n".encode())
-    assert [r for _, r, _ in facts(collect("freebase", path, keep_file=listed))] == [
+    assert [r for _, r, _ in facts(collect("freebase", path, keep_file=[listed]))] == [
         "user.joe.liked",
         "book.book.adaptation",
     ]
@@ -124,7 +127,7 @@ def test_predicates_by_prefix_and_file(tmp_path: Path) -> None:
     assert [r for _, r, _ in facts(got)] == ["type.object.type"] * 3 + ["book.book.adaptation"]
     assert got.skipped["predicates of --drop"] == 3
     with pytest.raises(ConfigError, match=r"nowhere\.txt cannot be read"):
-        collect("freebase", path, keep_file=tmp_path / "nowhere.txt")
+        collect("freebase", path, keep_file=[tmp_path / "nowhere.txt"])
 
 
 PLAYED = dump(
@@ -172,7 +175,7 @@ def test_mediators_are_kept_or_collapsed(tmp_path: Path) -> None:
     listed = write(tmp_path / "types.txt", b"film.performance\n")
     undeclared = write(tmp_path / "plain.nt", PLAYED.replace(b"type_hints.mediator", b"type_hints.other"))
     for options in ({"mediator_types": ["film.performance,people.marriage"]},
-                    {"mediator_types": ["people.marriage"], "mediator_types_file": listed}):  # fmt: skip
+                    {"mediator_types": ["people.marriage"], "mediator_types_file": [listed]}):  # fmt: skip
         assert set(facts(collect("freebase", undeclared, mediators="collapse", **options))) == COLLAPSED
 
 
@@ -294,7 +297,10 @@ def test_lines_that_are_not_ntriples(tmp_path: Path) -> None:
         "bytes that are not U",
         "the subject is neith",
     ]
-    with open_store(tmp_path / "graph") as store, pytest.raises(ConnectorError, match=r"fb\.nt, line 2: 6 of 12"):
+    with (
+        open_store(tmp_path / "graph") as store,
+        pytest.raises(ConnectorError, match=r"fb\.nt, line 2: 6 of 12"),
+    ):
         connector = load_connector("freebase")()
         ingest(connector, make_config(connector.Config, {"paths": (path,)}), store)
 
@@ -377,5 +383,7 @@ def test_movielens_100k_as_a_dump_comes_back_triple_for_triple(tmp_path: Path) -
     assert len(triples) == 91_631
     assert facts(got) == triples
     mentioned = {end for h, _, t in triples for end in (h, t)}
-    assert {k: v["name"] for k, v in properties(got).items()} == {k: v for k, v in names.items() if k in mentioned}
+    assert {k: v["name"] for k, v in properties(got).items()} == {
+        k: v for k, v in names.items() if k in mentioned
+    }
     assert got.skipped["administrative predicates (--noise keep takes them)"] == len(noise)

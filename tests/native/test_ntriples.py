@@ -44,7 +44,9 @@ def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cal
     if request.param == "twin":
         monkeypatch.setenv("KGKIT_NATIVE", "0")
 
-    def build(decide: Callable[[str], Verdict] = verdict, namespace: str = NS, language: str = "en") -> Parser:
+    def build(
+        decide: Callable[[str], Verdict] = verdict, namespace: str = NS, language: str = "en"
+    ) -> Parser:
         made = ntriples.parser(decide, namespace, language)
         if request.param == "compiled" and type(made).__name__ == "TwinParser":
             pytest.skip("no C compiler here")
@@ -218,7 +220,9 @@ def test_a_literal_of_ten_million_bytes(make: Callable[..., Parser]) -> None:
 def test_compiled_and_twin_agree_on_lines_broken_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(7)
     seeds = [line for line, _ in GOOD] + [line for line, _ in BAD]
-    seeds += [s.replace(b"http://a/p", NS.encode() + p) for s in seeds for p in (b"drop.x", b"name", b"fact.y")]
+    seeds += [
+        s.replace(b"http://a/p", NS.encode() + p) for s in seeds for p in (b"drop.x", b"name", b"fact.y")
+    ]
     odd = [b'"', b"\\", b">", b"<", b".", b" ", b"\t", b"_:", b"@", b"^^", b"\r", b"#", b"\xc3", b"\x80", b"\x00",
            b"\\u0041", b"-", b"e", b"1", b"\\U0010FFFF", b"\n"]  # fmt: skip
     block = []
