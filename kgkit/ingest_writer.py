@@ -39,12 +39,14 @@ class Writer:
         self._alignments: list[pa.Table] = []
         self._features: list[Features] = []
         self._pairs = Pairs(buffer)
+        self._rows: Counter[str] = Counter()  # held, of each kind
+        self._bytes: Counter[str] = Counter()
 
     def add(self, record: Facts | Purchases | Alignments | Features) -> None:
         """Takes a record; writes when enough are held. Pairs are held to the end, because their counts must be whole."""
         if isinstance(record, Facts):
             self._facts.append(record.table)
-            if self._enough(self._facts):
+            if self._enough("facts", record.table):
                 self._write_facts()
         elif isinstance(record, Purchases):
             self._pairs.add(record.table)
@@ -52,13 +54,17 @@ class Writer:
             self._alignments.append(record.table)
         else:
             self._features.append(record)
-            if self._enough([f.table for f in self._features]):
+            if self._enough("features", record.table):
                 self._write_features()
 
-    def _enough(self, held: list[pa.Table]) -> bool:
+    def _enough(self, kind: str, more: pa.Table) -> bool:
         """Whether it is time to write: long texts are many bytes in few rows."""
-        rows, size = sum(t.num_rows for t in held), sum(t.nbytes for t in held)
-        return bool(rows >= self._buffer or size >= _BYTES)
+        self._rows[kind] += more.num_rows
+        self._bytes[kind] += more.nbytes
+        if self._rows[kind] < self._buffer and self._bytes[kind] < _BYTES:
+            return False
+        self._rows[kind] = self._bytes[kind] = 0
+        return True
 
     def finish(self) -> None:
         """Writes what is held."""

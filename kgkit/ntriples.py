@@ -34,7 +34,7 @@ from kgkit.records import Progress, Reject, Skipped
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLOCK = 4 << 20
+BLOCK = 1 << 20
 LONGEST_LINE = 64 << 20
 
 __all__ = ["LITERALS", "NODES", "ONE_LANGUAGE", "OTHER_LANGUAGE", "Verdict", "read"]

@@ -22,6 +22,7 @@ class SpillFolder:
     """A temporary folder (TMPDIR says where) that goes when the `with` ends, and the memory its spills share."""
 
     def __init__(self) -> None:
+        self.spilled = False  # whether anything went to disk
         self._spills: list[Spill] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -34,6 +35,7 @@ class SpillFolder:
     def path(self, spill: int, part: int) -> Path:
         """The file of a part."""
         if self._folder is None:
+            self.spilled = True
             self._folder = tempfile.TemporaryDirectory(prefix="kgkit-")
         return Path(self._folder.name) / f"{spill}-{part}.arrow"
 
@@ -93,14 +95,17 @@ class Spill:
     def parts(self, keep: bool = False) -> Iterator[tuple[int, pa.Table]]:
         """Number and rows of every part that has any, in rising order; nothing may be added afterwards.
 
-        Unless `keep`, the spill is empty then.
+        Unless `keep`, the spill is empty then. As long as nothing of the folder is on disk there is one part; spills
+        that are read beside each other must therefore be begun together.
         """
         if not self._written:
             tables = self._tables
             if not keep:
                 self._tables, self.bytes = [], 0
-            if tables:
+            if tables and self._folder.spilled:
                 yield from _parted(pa.concat_tables(tables), self._key)
+            elif tables:
+                yield 0, pa.concat_tables(tables)
             return
         self.flush()
         self.close()
@@ -124,7 +129,7 @@ def _parted(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:
     part = part_of(table[key])
     order = np.argsort(part, kind="stable")
     starts = np.searchsorted(part[order], np.arange(PARTS + 1))
-    sorted_rows = table.take(pa.array(order))
+    sorted_rows = table.combine_chunks().take(pa.array(order))
     for number in range(PARTS):
         length = int(starts[number + 1] - starts[number])
         if length:

@@ -266,10 +266,12 @@ __attribute__((constructor)) static void fill_classes(void)
 }
 
 /* Reads `<...>` at p: past it, or NULL when it does not close. *code becomes IRI for a forbidden character. */
-static bytes read_iri(bytes p, bytes e, term *t, int *code)
+static bytes read_iri(const parser *nt, bytes p, bytes e, term *t, int *code)
 {
     unsigned seen = 0;
     t->start = ++p;
+    if (e - p > nt->namespace_length && memcmp(p, nt->namespace, (size_t)nt->namespace_length) == 0)
+        p += nt->namespace_length; /* which holds nothing forbidden */
     for (; p < e && classes[*p] != 4; p++)
         seen |= classes[*p];
     if (p == e)
@@ -300,7 +302,7 @@ static bytes read_blank(bytes p, bytes e, term *t)
     return p;
 }
 
-static bytes read_string(bytes p, bytes e, term *t, int *code)
+static bytes read_string(const parser *nt, bytes p, bytes e, term *t, int *code)
 {
     t->start = ++p;
     t->kind = PLAIN, t->blank = 0;
@@ -343,7 +345,7 @@ static bytes read_string(bytes p, bytes e, term *t, int *code)
         term type;
         bytes at = after + 1 < e && after[1] == '^' ? blanks(after + 2, e) : e;
         int bad = OK;
-        p = at < e && *at == '<' ? read_iri(at, e, &type, &bad) : NULL;
+        p = at < e && *at == '<' ? read_iri(nt, at, e, &type, &bad) : NULL;
         if (p == NULL || bad) {
             *code = TAG;
             return NULL;
@@ -398,7 +400,7 @@ static bytes read_bare(bytes p, bytes e, term *t)
     return p;
 }
 
-static bytes read_object(bytes p, bytes e, term *t, int *code)
+static bytes read_object(const parser *nt, bytes p, bytes e, term *t, int *code)
 {
     bytes next = NULL;
     *code = OBJECT;
@@ -406,14 +408,14 @@ static bytes read_object(bytes p, bytes e, term *t, int *code)
         return NULL;
     if (*p == '<') {
         int bad = OK;
-        next = read_iri(p, e, t, &bad);
+        next = read_iri(nt, p, e, t, &bad);
         *code = next ? bad : OBJECT;
     } else if (*p == '_') {
         next = read_blank(p, e, t);
         *code = next ? OK : OBJECT;
     } else if (*p == '"') {
         *code = OK;
-        next = read_string(p, e, t, code);
+        next = read_string(nt, p, e, t, code);
     } else {
         next = read_bare(p, e, t);
         *code = next ? OK : OBJECT;
@@ -505,15 +507,23 @@ static int same_language(const parser *nt, const term *t)
 enum { PENDING = -1, OUT_OF_MEMORY = -2 };
 
 /* One line [p, e) without blanks around it. Gives OK, a code of rejection, PENDING or OUT_OF_MEMORY. */
-static int one_line(parser *nt, bytes data, bytes p, bytes e, output *out)
+static int one_line(parser *nt, bytes data, bytes p, bytes e, output *out, term *last)
 {
     term subject, predicate, object;
     int code = OK;
-    p = *p == '<' ? read_iri(p, e, &subject, &code) : *p == '_' ? read_blank(p, e, &subject) : NULL;
-    if (p == NULL)
-        return SUBJECT;
-    if (code)
-        return code;
+    const int64_t same = last->start ? last->end - last->start + 1 : 0; /* with the '>' */
+    if (same && e - p > same && memcmp(p + 1, last->start, (size_t)same) == 0 && *p == '<') {
+        subject = *last; /* dumps are sorted by subject */
+        p += same + 1;
+    } else {
+        p = *p == '<' ? read_iri(nt, p, e, &subject, &code) : *p == '_' ? read_blank(p, e, &subject) : NULL;
+        if (p == NULL)
+            return SUBJECT;
+        if (code)
+            return code;
+        if (!subject.blank)
+            *last = subject;
+    }
     p = blanks(p, e);
     if (p == e || *p != '<')
         return PREDICATE;
@@ -525,7 +535,7 @@ static int one_line(parser *nt, bytes data, bytes p, bytes e, output *out)
     const int32_t which = find(&nt->predicates, p, close - p, hash);
     char *objects = out->objects + out->object_length;
     if (which < 0) {
-        read_iri(p - 1, e, &predicate, &code);
+        read_iri(nt, p - 1, e, &predicate, &code);
         if (!code)
             code = good_iri(nt, p, close, objects);
         out->new_start = p - data, out->new_end = close - data;
@@ -540,7 +550,7 @@ static int one_line(parser *nt, bytes data, bytes p, bytes e, output *out)
         return OBJECT;
     if (!(known->wants & (node ? NODES : LITERALS))) {
         if (e[-1] != '.') { /* perhaps a comment: this line must be read to its end */
-            p = read_object(p, e, &object, &code);
+            p = read_object(nt, p, e, &object, &code);
             if (p == NULL || code)
                 return code;
             if (!ended(p, e))
@@ -551,7 +561,7 @@ static int one_line(parser *nt, bytes data, bytes p, bytes e, output *out)
         out->counts[node ? known->why_node : known->why_literal]++;
         return OK;
     }
-    p = read_object(p, e, &object, &code);
+    p = read_object(nt, p, e, &object, &code);
     if (p == NULL || code)
         return code;
     if (!ended(p, e))
@@ -595,6 +605,7 @@ static int one_line(parser *nt, bytes data, bytes p, bytes e, output *out)
 int32_t kgkit_nt_parse(parser *nt, bytes data, int64_t length, output *out)
 {
     bytes p = data + out->position, stop = data + length;
+    term last = {0};
     if (out->rows == 0)
         out->subject_offsets[0] = out->object_offsets[0] = 0;
     for (; p < stop; out->line++) {
@@ -608,7 +619,7 @@ int32_t kgkit_nt_parse(parser *nt, bytes data, int64_t length, output *out)
                 out->position = start - data;
                 return REJECTS_FULL;
             }
-            const int code = one_line(nt, data, p, e, out);
+            const int code = one_line(nt, data, p, e, out, &last);
             if (code < 0) {
                 out->position = start - data;
                 return code == PENDING ? NEW_PREDICATE : NO_MEMORY;

@@ -87,8 +87,11 @@ class Parser(Protocol):
 def parser(decide: Callable[[str], Verdict], namespace: str = "", language: str = "") -> Parser:
     """A parser; `decide` is asked once for every distinct predicate, by its name without the namespace.
 
-    `namespace` is cut from every IRI that begins with it and goes on after it.
+    `namespace` is cut from every IRI that begins with it and goes on after it. Raises ValueError for a namespace that
+    no IRI can begin with.
     """
+    if set(namespace) & set('<>"{}|^`\\') or any(c <= " " for c in namespace):
+        raise ValueError(f"no IRI begins with {namespace!r}")
     library = load("ntriples")
     if library is None:
         from kgkit.native.ntriples_twin import TwinParser
