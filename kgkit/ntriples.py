@@ -4,9 +4,13 @@
         ...  # a table, a Reject, a Progress or a Skipped
 
 Files may be plain, gzip, bzip2 or zstd, or a pipe (`-` is the standard input). They are unpacked by one thread and
-parsed by another. Outcomes of bad input: a line that is not N-Triples (or not UTF-8, or longer than 64 MiB) is a
-Reject with line and reason; a truncated or damaged file is a ConnectorError after everything before the damage has
-come out. Lines of predicates that are not wanted are checked for subject, predicate and the '.' at their end only.
+parsed by another. Outcomes of bad input:
+
+- a line that is not N-Triples, or not UTF-8, is a Reject with line and reason; so is one with an IRI that holds a
+  quote, a back-tick, a blank or another character that IRIs must not hold, written or as an escape;
+- a literal may be as long as a line, which is 64 MiB; a longer line is a Reject, and the next one is read;
+- a truncated or damaged file is a ConnectorError after what comes before the damage has come out; half a line is none;
+- lines of predicates that are not wanted are checked for subject, predicate and the '.' at their end only.
 """
 
 from __future__ import annotations

@@ -32,12 +32,12 @@ class SpillFolder:
         self._spills.append(made)
         return made
 
-    def path(self, spill: int, part: int) -> Path:
-        """The file of a part."""
+    def path(self, spill: int, number: int) -> Path:
+        """A file of a spill."""
         if self._folder is None:
             self.spilled = True
             self._folder = tempfile.TemporaryDirectory(prefix="kgkit-")
-        return Path(self._folder.name) / f"{spill}-{part}.arrow"
+        return Path(self._folder.name) / f"{spill}-{number}.arrow"
 
     def make_room(self) -> None:
         """Sends to disk what is held, when it is too much."""
@@ -51,21 +51,21 @@ class SpillFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for spill in self._spills:
-            spill.close()
         if self._folder is not None:
             self._folder.cleanup()
 
 
 class Spill:
-    """Rows by the hash of their key. All tables must have the same columns."""
+    """Rows by the hash of their key. All tables must have the same columns.
+
+    What goes to disk at one time is one file, sorted by part, so that few files are open however many parts there are.
+    """
 
     def __init__(self, folder: SpillFolder, key: str, number: int) -> None:
         self.bytes = 0
         self._folder, self._key, self._number = folder, key, number
         self._tables: list[pa.Table] = []
-        self._files: dict[int, tuple[pa.OSFile, pa.RecordBatchFileWriter]] = {}
-        self._written: set[int] = set()
+        self._files: list[tuple[Path, dict[int, range]]] = []  # and which of its batches are a part's
 
     def add(self, table: pa.Table) -> None:
         """Takes rows. Raises ConnectorError when the disk is full."""
@@ -75,22 +75,25 @@ class Spill:
             self._folder.make_room()
 
     def flush(self) -> None:
-        """Sends the rows that are held to their parts' files."""
+        """Sends the rows that are held to disk."""
         if not self._tables:
             return
         table = pa.concat_tables(self._tables)
         self._tables, self.bytes = [], 0
+        path, batches, index = self._folder.path(self._number, len(self._files)), 0, {}
         try:
-            for part, rows in _parted(table, self._key):
-                if part not in self._files:
-                    file = pa.OSFile(str(self._folder.path(self._number, part)), "wb")
-                    self._files[part] = file, pa.ipc.new_file(file, rows.schema)
-                    self._written.add(part)
-                self._files[part][1].write_table(rows)
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                for part, rows in _parted(table, self._key):
+                    made = rows.to_batches()
+                    for batch in made:
+                        writer.write_batch(batch)
+                    index[part] = range(batches, batches + len(made))
+                    batches += len(made)
         except OSError as error:
             raise ConnectorError(
                 f"no room for temporary files ({error}): name a folder on a larger disk by TMPDIR"
             ) from None
+        self._files.append((path, index))
 
     def parts(self, keep: bool = False) -> Iterator[tuple[int, pa.Table]]:
         """Number and rows of every part that has any, in rising order; nothing may be added afterwards.
@@ -98,7 +101,7 @@ class Spill:
         Unless `keep`, the spill is empty then. As long as nothing of the folder is on disk there is one part; spills
         that are read beside each other must therefore be begun together.
         """
-        if not self._written:
+        if not self._files:
             tables = self._tables
             if not keep:
                 self._tables, self.bytes = [], 0
@@ -108,21 +111,17 @@ class Spill:
                 yield 0, pa.concat_tables(tables)
             return
         self.flush()
-        self.close()
-        for part in sorted(self._written):
-            path = self._folder.path(self._number, part)
-            with pa.OSFile(str(path)) as file:
-                rows = pa.ipc.open_file(file).read_all()
-            if not keep:
+        for part in sorted({part for _, index in self._files for part in index}):
+            found = []
+            for path, index in self._files:
+                with pa.OSFile(str(path)) as file:
+                    reader = pa.ipc.open_file(file)
+                    found += [reader.get_batch(i) for i in index.get(part, ())]
+            yield part, pa.Table.from_batches(found)
+        if not keep:
+            for path, _ in self._files:
                 path.unlink()
-            yield part, rows
-
-    def close(self) -> None:
-        """Ends the files."""
-        for file, writer in self._files.values():
-            writer.close()
-            file.close()
-        self._files = {}
+            self._files = []
 
 
 def _parted(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:

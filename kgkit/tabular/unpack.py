@@ -174,7 +174,7 @@ def _frames(source: _Input, size: int) -> Iterator[bytes]:
     import pyarrow as pa
 
     stream = pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd")
-    while data := stream.read(size):
+    while data := stream.read(min(size, _READ)):
         yield data
 
 

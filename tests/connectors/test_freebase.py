@@ -277,6 +277,21 @@ def test_damaged_dumps_name_the_file_and_keep_what_came_before(
     assert len(out.facts) >= lines and "truncated" in said
 
 
+def test_what_a_truncated_dump_held_is_in_the_graph(tmp_path: Path) -> None:
+    whole = gzip.compress(FILM + MANY)
+    path = write(tmp_path / "cut.gz", whole[: len(whole) // 2])
+    with open_store(tmp_path / "graph") as store:
+        connector = load_connector("freebase")()
+        config = make_config(connector.Config, {"paths": (path,)})
+        with pytest.raises(ConnectorError, match=r"cut\.gz: .* truncated: .* triples before it are kept"):
+            ingest(connector, config, store)
+        assert store.stats()["relationships"]["FACT"] > 10_000
+        assert list(store.query("MATCH (e {id: 'm.film'}) RETURN e.name").rows) == [("Heat",)]
+        write(path, whole)
+        assert ingest(connector, config, store).sources[0].matched["FACT"] > 10_000
+        assert store.stats()["relationships"]["FACT"] == 40_002
+
+
 def test_lines_that_are_not_ntriples(tmp_path: Path) -> None:
     good = dump(("m.1", "film.film.genre", "m.2"))
     bad = [
