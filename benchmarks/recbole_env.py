@@ -5,41 +5,21 @@ python -m benchmarks.recbole_env        makes the environment and says where it 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import say
-from kgkit.native.build import cache_dir
+from benchmarks.environments import peer_python
 
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "requirements-recbole.txt"
 
 
 def recbole_python() -> Path:
-    """The interpreter of RecBole's environment, made on first use. A failure is an error, never a skip."""
-    home = cache_dir().parent / "recbole-env"
-    python, stamp = home / "bin" / "python", home / ".kgkit-stamp"
-    wanted = hashlib.blake2b(REQUIREMENTS.read_bytes(), digest_size=12).hexdigest()
-    if stamp.exists() and stamp.read_text() == wanted:
-        return python
-    say(f"making RecBole's environment in {home} (some 5 GB with torch 2.4.1's libraries) ..")
-    uv = Path(sys.prefix) / "uv" / "bin" / "uv"
-    command = str(uv) if uv.exists() else shutil.which("uv")
-    if command is None:
-        raise SystemExit("RecBole's environment needs uv: run `make setup`, or install uv")
-    shutil.rmtree(home, ignore_errors=True)
-    home.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run([command, "venv", "-q", "--python", "3.11", str(home)], check=True)
-    install = [command, "pip", "install", "-q", "--python", str(python), "-r", str(REQUIREMENTS)]
-    subprocess.run(install, check=True)
-    stamp.write_text(wanted)
-    return python
+    """The interpreter of RecBole's environment, made on first use."""
+    return peer_python("recbole", REQUIREMENTS, "3.11", " (some 5 GB with torch 2.4.1's libraries)")
 
 
 def run_peer(data: Path, *options: object) -> dict[str, Any]:

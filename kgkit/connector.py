@@ -15,12 +15,14 @@ class Connector(ABC):
 
     `name` is what people type after `kgkit ingest`; `about` is one line for `kgkit connectors`; `Config` is a frozen
     dataclass of `kgkit.config.option` fields, and becomes the command's options. A positional argument of
-    `kgkit ingest NAME PATH...` fills the field named `paths` (tuple[Path, ...]).
+    `kgkit ingest NAME PATH...` fills the field named `paths` (tuple[Path, ...]). `whole` says that the files of one
+    command are one source, such as a dump in parts, rather than a source each.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
     Config: ClassVar[type]
+    whole: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, config: Any) -> Iterator[Record]:

@@ -120,10 +120,10 @@ def ingest(
 ) -> IngestReport:
     """Brings what a connector reads into a store.
 
-    Every path is a source of its own unless the config names the source, so that a file that is given again, alone or
-    with others, never counts twice. A source whose files and options are unchanged is skipped unless `force`.
-    `max_rejects` is a share of the rows ("0.1%") or a number; malformed rows are listed in the file `rejects`, which
-    several calls may share.
+    Every path is a source of its own unless the config names the source or the connector says otherwise
+    (`Connector.whole`), so that a file that is given again, alone or with others, never counts twice. A source whose
+    files and options are unchanged is skipped unless `force`. `max_rejects` is a share of the rows ("0.1%") or a
+    number; malformed rows are listed in the file `rejects`, which several calls may share.
     `narrow` keeps the part of each source that is near the graph's items.
     `buffer` is how many rows are held before they are written.
 
@@ -154,7 +154,7 @@ def ingest(
 def named_sources(connector: Connector, config: Any) -> Iterator[tuple[str, Any]]:
     """The sources of one command with the config of each: a path each, unless the config names one source."""
     paths = getattr(config, "paths", ())
-    whole = getattr(config, "source", None) is not None or len(paths) < 2
+    whole = connector.whole or getattr(config, "source", None) is not None or len(paths) < 2
     parts = (
         [config] if whole else [dataclasses.replace(config, paths=(path,)) for path in dict.fromkeys(paths)]
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # A server answers nothing until a call ends, so its calls are kept short enough to show progress; the embedded
 # engine appends to a large table at a price per call, so its calls are few.
 _CALL = {"neo4j": 200_000}
+_BYTES = 256 << 20  # of rows that are held at most, so that memory is bounded whatever the rows hold
 
 
 # Records that are written as they come; the others are held until all of the source is read.
@@ -50,7 +51,7 @@ class Writer:
         self._features: list[Features] = []
         self._attributes: list[AttributeFacts] = []
         self._pairs = Pairs(buffer)
-        self._flushed, self._taken, self._rows = flushed, 0, 0
+        self._flushed, self._taken, self._rows, self._bytes = flushed, 0, 0, 0
 
     def add(self, record: Facts | Purchases | Alignments | Features | AttributeFacts) -> None:
         """Takes a record; writes when enough are held. Pairs are held to the end, because their counts must be whole."""
@@ -67,11 +68,12 @@ class Writer:
                 self._attributes.append(record)
             self._taken += 1
             self._rows += record.table.num_rows
-            if self._rows >= self._buffer:
+            self._bytes += record.table.nbytes  # long texts are many bytes in few rows
+            if self._rows >= self._buffer or self._bytes >= _BYTES:
                 self._write_facts()
                 self._write_features()
                 self._write_attributes()
-                self._rows = 0
+                self._rows = self._bytes = 0
                 self._flushed(self._taken)
 
     def skip(self) -> None:

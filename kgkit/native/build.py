@@ -1,7 +1,7 @@
 """Compiles the C files beside this one on first use, and loads them with ctypes (which releases the GIL).
 
 A library is cached under the user's cache directory by its source, compiler, flags and processor, so each machine
-builds it once. Without a compiler, or with KGKIT_NATIVE=0, `load` gives None and callers take their torch twin.
+builds it once. Without a compiler, or with KGKIT_NATIVE=0, `load` gives None and callers take their slower twin.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _load(name: str, defines: tuple[str, ...]) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(_build(source, defines)))
     except (OSError, subprocess.SubprocessError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        log.info("no compiled %s kernels, torch computes instead: %s", name, reason)
+        log.info("no compiled %s kernels, their slower twins compute instead: %s", name, reason)
         return None
 
 

@@ -20,7 +20,8 @@ from kgkit.records import Progress, Reject
 from kgkit.tabular import Column, Layout
 from kgkit.tabular.convert import convert, reason
 from kgkit.tabular.delimited import Dialect, Located, dialect_of, parse, width_of
-from kgkit.tabular.source import BLOCK, Block, blocks, check_file, suffix_of
+from kgkit.tabular.source import BLOCK, Block, blocks, suffix_of
+from kgkit.tabular.unpack import check_file, is_pipe
 
 Output: TypeAlias = pa.Table | Reject | Progress
 _JSON = {".jsonl", ".ndjson", ".json"}
@@ -30,6 +31,10 @@ _FAST = {"float64": pa.float64(), "int64": pa.int64(), "time": pa.int64()}
 
 def format_of(path: Path) -> str:
     """ "parquet", "json" or "delimited", by content first and by ending second."""
+    if is_pipe(path):
+        raise ConnectorError(
+            "rows cannot be read from a pipe, because they are read twice: save it first", path
+        )
     if check_file(path) == b"PAR1":
         return "parquet"
     suffix = suffix_of(path)

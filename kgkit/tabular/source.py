@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import codecs
-import gzip
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-import pyarrow as pa
 
 from kgkit.errors import ConnectorError
+from kgkit.tabular.unpack import COMPRESSED, Piece, unpacked_ahead
 
 BLOCK = 2 << 20
 LONGEST_ROW = 16 << 20  # a quote that does not close within this many bytes is taken for a stray one
 _NEWLINE = 10
-_COMPRESSED = {".gz", ".zst", ".zstd", ".gzip"}
 _BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
@@ -40,69 +35,12 @@ class Block:
 def suffix_of(path: Path) -> str:
     """The ending that tells the format, without that of the compression: `log.csv.gz` is ".csv"."""
     suffixes = [s.lower() for s in path.suffixes]
-    while suffixes and suffixes[-1] in _COMPRESSED:
+    while suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
-def check_file(path: Path) -> bytes:
-    """The first bytes of a file; raises ConnectorError if there are none."""
-    try:
-        if path.is_dir():
-            raise ConnectorError("is a folder, not a file", path)
-        with path.open("rb") as file:
-            head = file.read(4)
-    except FileNotFoundError:
-        raise ConnectorError("no such file", path) from None
-    except OSError as error:
-        raise ConnectorError(f"cannot be opened: {error.strerror}", path) from None
-    if not head:
-        raise ConnectorError("the file is empty", path)
-    return head
-
-
-class _Zstd:
-    """A zstd stream; Arrow's codec stops at the end of a frame or says that the stream is truncated."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-
-    def read(self, size: int) -> bytes:
-        data: bytes = self._stream.read(size)
-        return data
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turns what decompressors raise into one line."""
-    try:
-        yield
-    except EOFError:
-        raise ConnectorError("the compressed file is truncated: copy or download it again", path) from None
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise ConnectorError(
-            f"the compressed file is damaged ({error}): copy or download it again", path
-        ) from None
-    except OSError as error:
-        what = "truncated" if "runcated" in str(error) else f"damaged or unreadable ({error})"
-        raise ConnectorError(f"the compressed file is {what}: copy or download it again", path) from None
-
-
-def _chunks(path: Path, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Unpacked bytes with the position in the file on disk and its length."""
-    head = check_file(path)
-    total = path.stat().st_size
-    with path.open("rb") as raw, _naming(path):
-        stream: Any = raw
-        if head[:2] == b"\x1f\x8b":
-            stream = gzip.GzipFile(fileobj=raw, mode="rb")
-        elif head == b"\x28\xb5\x2f\xfd":
-            stream = _Zstd(raw)
-        while chunk := stream.read(size):
-            yield chunk, raw.tell(), total
-
-
-def _utf8(path: Path, encoding: str, size: int) -> Iterator[tuple[bytes, int, int]]:
+def _utf8(path: Path, encoding: str, size: int) -> Iterator[Piece]:
     """The same bytes as UTF-8 without a byte order mark."""
     try:
         name = codecs.lookup(encoding).name
@@ -112,7 +50,7 @@ def _utf8(path: Path, encoding: str, size: int) -> Iterator[tuple[bytes, int, in
         ) from None
     decoder = None if name == "utf-8" else codecs.getincrementaldecoder(name)()
     first = True
-    for chunk, done, total in _chunks(path, size):
+    for chunk, done, total in unpacked_ahead(path, size):
         if first and decoder is None and chunk[:2] in _BOMS:
             raise ConnectorError("the file is UTF-16: use --encoding utf-16", path)
         if decoder is not None:

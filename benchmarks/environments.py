@@ -1,0 +1,33 @@
+"""Virtual environments of their own for peers that kgkit does not depend on, made once in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.common import say
+from kgkit.native.build import cache_dir
+
+
+def peer_python(name: str, requirements: Path, version: str, note: str = "") -> Path:
+    """The interpreter of a peer's environment, made on first use. A failure is an error, never a skip."""
+    home = cache_dir().parent / f"{name}-env"
+    python, stamp = home / "bin" / "python", home / ".kgkit-stamp"
+    wanted = hashlib.blake2b(requirements.read_bytes(), digest_size=12).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    say(f"making {name}'s environment in {home}{note} ..")
+    uv = Path(sys.prefix) / "uv" / "bin" / "uv"
+    command = str(uv) if uv.exists() else shutil.which("uv")
+    if command is None:
+        raise SystemExit(f"{name}'s environment needs uv: run `make setup`, or install uv")
+    shutil.rmtree(home, ignore_errors=True)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([command, "venv", "-q", "--python", version, str(home)], check=True)
+    install = [command, "pip", "install", "-q", "--python", str(python), "-r", str(requirements)]
+    subprocess.run(install, check=True)
+    stamp.write_text(wanted)
+    return python
