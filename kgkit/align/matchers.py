@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgkit.align.candidates import Options, Pool
-from kgkit.align.table import ACCEPTED, AMBIGUOUS, REVIEW, STATUSES, UNMATCHED, Row
+from kgkit.align.table import ACCEPTED, AMBIGUOUS, REVIEW, STATUSES, Row
 from kgkit.arrays import Bools, Ints
 
 LINKAGE, LINKAGE_TITLE, TITLE, FUZZY = "linkage", "linkage+title", "title", "fuzzy"
