@@ -22,6 +22,8 @@ RAREST = 10  # trigrams of an item that it is looked up by
 SHARED = 0.3  # of which so many must be shared: a typing error spoils three at most
 PAIRS = 4_000_000  # shared trigrams counted at once: some 100 MB
 ROWS = 50_000  # entities taken apart at once
+KEPT = 50  # best pairs of an item: enough to tell the best from the next when creators rule some out
+HELD = 4_000_000  # scored pairs held before only the best are kept
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def near(
     least: float,
     tell: Callable[[int], None] = lambda rows: None,
 ) -> Pairs:
-    """The pairs whose `rapidfuzz.fuzz.ratio` is at least `least`.
+    """The pairs whose `rapidfuzz.fuzz.ratio` is at least `least`, the `KEPT` best of each item, best first.
 
     items, entities: string [I], [E] keys; `allowed` says of positions [P] in both which pairs may be (bool [P]); `tell`
     hears how many entities are done. Pairs that differ in a number are left out. A pair that shares too few of the
@@ -54,6 +56,7 @@ def near(
     index, need = _index(items, entities)
     lengths = [np.asarray(pc.utf8_length(side), dtype=np.int64) for side in (items, entities)]
     found: list[Pairs] = []
+    held = 0
     for item, entity in _blocks(entities, index, need, tell):
         short = np.minimum(lengths[0][item], lengths[1][entity])
         keep = 200.0 * short >= least * (lengths[0][item] + lengths[1][entity])  # the ratio cannot be more
@@ -63,11 +66,22 @@ def near(
         score = process.cpdist(left, right, scorer=fuzz.ratio, score_cutoff=least, dtype=np.float32)
         close = [i for i in np.flatnonzero(score >= least).tolist() if numbers(left[i]) == numbers(right[i])]
         found.append(Pairs(item[close], entity[close], score[close]))
-    return Pairs(
-        np.concatenate([np.zeros(0, dtype=np.int64), *(p.item for p in found)]),
-        np.concatenate([np.zeros(0, dtype=np.int64), *(p.entity for p in found)]),
-        np.concatenate([np.zeros(0, dtype=np.float32), *(p.score for p in found)]),
-    )
+        held += len(close)
+        if held > HELD:
+            found = [_best(found)]
+            held = len(found[0].item)
+    return _best(found)
+
+
+def _best(parts: list[Pairs]) -> Pairs:
+    """The `KEPT` best pairs of each item, best first, in the order of items."""
+    item = np.concatenate([np.zeros(0, dtype=np.int64), *(p.item for p in parts)])
+    entity = np.concatenate([np.zeros(0, dtype=np.int64), *(p.entity for p in parts)])
+    score = np.concatenate([np.zeros(0, dtype=np.float32), *(p.score for p in parts)])
+    order = np.lexsort((entity, -score, item))
+    ordered = item[order]
+    order = order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < KEPT]
+    return Pairs(item[order], entity[order], score[order])
 
 
 def _index(items: pa.Array, entities: pa.Array) -> tuple[csr_matrix, Ints]:

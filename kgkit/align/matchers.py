@@ -221,12 +221,11 @@ class _Matching:
 
         lowest = max(0.0, options.min_score - max(REVIEW_BAND, options.min_margin))
         pairs = near(keys, self._keys, allowed, lowest, tell)
-        order = np.lexsort((pairs.entity, -pairs.score, pairs.item))
         by_item: dict[int, list[tuple[int, float]]] = defaultdict(list)
         for item, entity, score in zip(
-            named[pairs.item[order]].tolist(),
-            eligible[pairs.entity[order]].tolist(),
-            pairs.score[order].tolist(),
+            named[pairs.item].tolist(),
+            eligible[pairs.entity].tolist(),
+            pairs.score.tolist(),
             strict=True,
         ):
             known, others = items.creators.get(item), entities.creators.get(entity)
