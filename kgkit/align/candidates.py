@@ -185,5 +185,5 @@ def _heads(store: GraphStore, prefixes: Sequence[str]) -> pa.Array:
         keep = np.zeros(table.num_rows, dtype=bool)
         for prefix in prefixes:
             keep |= np.asarray(pc.starts_with(table["relation"], prefix))
-        parts.append(_one(pc.unique(table.filter(pa.array(keep))["head"])) if keep.any() else parts[0])
+        parts.append(pc.unique(table["head"].filter(pa.array(keep))))
     return pc.unique(pa.concat_arrays(parts))
