@@ -187,7 +187,7 @@ def _propose(
 
     links = read_linkage(linkage, listing, max_rejects) if linkage else None
     known = read_linkage([check], listing, max_rejects) if check else None
-    with open_store(store, read_only=not apply) as graph, reporter(quiet) as progress:
+    with open_store(store, read_only=not apply, create=False) as graph, reporter(quiet) as progress:
 
         def tell(phase: str, done: int, total: int) -> None:
             if progress is not None:
@@ -216,7 +216,7 @@ def _accept(store: str | None, path: Path, listing: Any, as_json: bool) -> None:
     from kgkit.store.open import open_store
 
     table = read_accepted(path)  # wholly read before the graph is touched
-    with open_store(store) as graph:
+    with open_store(store, create=False) as graph:
         done = _applied(apply_rows(graph, table.pairs, str(path), listing))
     if as_json:
         typer.echo(json.dumps({**done, "not accepted": table.left_out}, indent=2))
