@@ -248,13 +248,14 @@ def test_linkage_files_come_first(films: GraphStore) -> None:
     assert got["6"] == [("accepted", "m.rocky2")]
     assert got["7"] == [("ambiguous", "m.nameless"), ("ambiguous", "m.rocky3")]
     assert got["8"] == [("accepted", "m.never_heard_of")]
-    assert got["99"] == [("accepted", "m.shawshank")]
+    assert got["99"] == [("review", "m.shawshank")]
     # The linkage is surer than the title: item 5 wants the same entity by its name.
     assert got["9"] == [("accepted", "m.perdus")] and got["5"] == [("ambiguous", "m.perdus")]
     by_item = {row.item: row for row in found.rows}
     assert by_item["4"].method == "linkage+title" and "makes one" in by_item["8"].note
+    assert "nobody bought" in by_item["99"].note
     summary = found.summary()
-    assert summary["accepted entities that the graph does not have"] == 1
+    assert summary["linked entities that the graph does not have"] == 1
     assert summary["linked items that the graph does not have"] == 1
     wrong = ask(films, links(("7", "m.toy")))
     assert next(r for r in wrong.rows if r.item == "7").note == "the names differ"
@@ -268,6 +269,9 @@ def test_two_items_for_one_entity(films: GraphStore) -> None:
     linked = ask(films, links(("4", "m.toy"), ("1", "m.toy")))
     assert rows(linked)["1"] == [("accepted", "m.toy")], "its name is the entity's"
     assert rows(linked)["4"] == [("ambiguous", "m.toy")]
+    stray = ask(films, links(("98", "m.perdus")))
+    assert rows(stray)["5"] == [("accepted", "m.perdus")], "an item that the graph lacks takes nothing away"
+    assert rows(stray)["98"] == [("ambiguous", "m.perdus")]
     apply_rows(films, [("4b", "m.birdcage")], "t", RejectsFile(None))
     later = ask(films)
     assert "4b" not in rows(later)

@@ -97,10 +97,14 @@ class _Matching:
                     wanted.discard(row)
                 continue
             rows = self._linked(item, row, entities, row_of)
-            if now is not None and not self.options.realign:
-                for one in rows:
-                    if one.status == ACCEPTED:
-                        one.status, one.note = REVIEW, f"the item is entity {now} now: accepting moves it"
+            doubt = ""
+            if row is None:  # a linkage of a larger shop
+                doubt = "the graph has no such item: accepting makes it one that nobody bought"
+            elif now is not None and not self.options.realign:
+                doubt = f"the item is entity {now} now: accepting moves it"
+            for one in rows:
+                if doubt and one.status == ACCEPTED:
+                    one.status, one.note = REVIEW, doubt
             self.done[item] = rows
             if row is None:
                 self.proposal.notes["linked items that the graph does not have"] += 1
@@ -128,10 +132,11 @@ class _Matching:
                 out.status, out.note = ACCEPTED, note
                 if entity not in row_of:
                     out.note = "the graph has no such entity: accepting makes one, without facts"
-                    self.proposal.notes["accepted entities that the graph does not have"] += 1
+                    if row is not None:
+                        self.proposal.notes["linked entities that the graph does not have"] += 1
                 elif out.score is not None and out.score < ALIKE:
                     out.note = "the names differ"
-                    self.proposal.notes["accepted pairs whose names differ"] += 1
+                    self.proposal.notes["linked pairs whose names differ"] += 1
             rows.append(out)
         return rows
 
@@ -302,10 +307,15 @@ class _Matching:
 
 
 def _losers(rows: list[Row]) -> Iterable[Row]:
-    """All but the one whose method is surest, or whose linked entity has its very title; all if that is not one."""
-    best = min(_RANK[r.method] for r in rows)
-    surest = [r for r in rows if _RANK[r.method] == best]
-    if len(surest) > 1 and best == 0:
+    """All but the one that is surest (accepted before review, then by method, then a linked entity of its very title);
+    all if that is not one."""
+
+    def doubt(row: Row) -> tuple[bool, int]:
+        return row.status == REVIEW, _RANK[row.method]
+
+    best = min(map(doubt, rows))
+    surest = [r for r in rows if doubt(r) == best]
+    if len(surest) > 1 and best == (False, 0):
         surest = [r for r in surest if r.score == 100.0]
     return [r for r in rows if len(surest) != 1 or r is not surest[0]]
 
