@@ -14,7 +14,7 @@ from kgkit.errors import ConfigError, ConnectorError
 
 ACCEPTED, REVIEW, AMBIGUOUS, UNMATCHED = STATUSES = ("accepted", "review", "ambiguous", "unmatched")
 JUDGED = "correct?"
-_YES, _NO = ("y", "yes", "1", "true", "x", "+"), ("n", "no", "0", "false", "-")
+_YES, _NO = ("y", "yes", "1", "true"), ("n", "no", "0", "false")
 
 
 @dataclass
