@@ -12,7 +12,19 @@ from kgkit import __version__
 from kgkit.errors import KgkitError
 
 # A command module has `register(app)` and imports anything heavy inside its functions: --help must stay fast.
-COMMANDS = ("ingest", "train", "evaluate", "runs", "query", "stats", "copy", "plugins", "neo4j", "demo")
+COMMANDS = (
+    "ingest",
+    "align",
+    "train",
+    "evaluate",
+    "runs",
+    "query",
+    "stats",
+    "copy",
+    "plugins",
+    "neo4j",
+    "demo",
+)
 
 app = typer.Typer(
     name="kgkit",

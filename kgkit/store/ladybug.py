@@ -102,10 +102,10 @@ class LadybugStore(GraphStore):
         with engine.exclusive():
             return ladybug_write.upsert_edges(engine, kind, table, missing)
 
-    def align(self, table: pa.Table) -> AlignStats:
+    def align(self, table: pa.Table, *, move: bool = False) -> AlignStats:
         engine = self._writer
         with engine.exclusive():
-            return ladybug_align.align(engine, table)
+            return ladybug_align.align(engine, table, move)
 
     def write_vectors(self, prop: str, vectors: Vectors) -> int:
         engine = self._writer

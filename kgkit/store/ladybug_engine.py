@@ -9,6 +9,8 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
 * A prepared statement keeps the Arrow tables that it scanned alive. So every call has its own connection.
 * The native Arrow collector shifts values into other rows when there are nulls (seen on every type). So `arrow` uses
   it only where nulls are impossible.
+* A log whose last record is cut off (by kill -9 in the middle of a commit) makes the engine refuse the whole file,
+  unless told to replay it up to there: then the graph is that of the last commit.
 * A reader in another process does not notice that the file below it was rewritten. So readers look at its time stamp
   before and after each query, and open it anew when it changed.
 """
@@ -241,10 +243,13 @@ class Engine:
             try:
                 database = ladybug.Database(str(self.path), read_only=self.read_only)
             except RuntimeError as error:
-                if "recovery is pending" not in str(error):
+                if self.read_only and ("recovery is pending" in str(error) or _torn(error)):
+                    _recover(self.path)
+                    database = ladybug.Database(str(self.path), read_only=True)
+                elif _torn(error):
+                    database = _open_torn(self.path)
+                else:
                     raise
-                _recover(self.path)
-                database = ladybug.Database(str(self.path), read_only=self.read_only)
         except (RuntimeError, OSError) as error:
             self._stamp = ()  # so that the next read tries again
             raise _open_error(self.path, error) from None
@@ -320,9 +325,19 @@ def _recover(path: Path) -> None:
     writer lives."""
     handle = _lock(path)
     try:
-        ladybug.Database(str(path)).close()
+        _open_torn(path).close()
     finally:
         os.close(handle)
+
+
+def _torn(error: Exception) -> bool:
+    """Whether the log ends within a record: its writer was killed while writing it."""
+    return "WAL file is corrupted" in str(error) or ".wal with size" in str(error)
+
+
+def _open_torn(path: Path) -> ladybug.Database:
+    """Replays the log up to where it is whole. What follows was never said to be committed."""
+    return ladybug.Database(str(path), throw_on_wal_replay_failure=False)
 
 
 def _open_error(path: Path, error: Exception) -> StoreError:

@@ -211,9 +211,9 @@ class Neo4jStore(GraphStore):
         self._writable()
         return neo4j_write.upsert_edges(self._connection, kind, table, missing, self._native)
 
-    def align(self, table: pa.Table) -> AlignStats:
+    def align(self, table: pa.Table, *, move: bool = False) -> AlignStats:
         self._writable()
-        return neo4j_align.align(self._connection, table)
+        return neo4j_align.align(self._connection, table, move)
 
     def _writable(self) -> None:
         if self._connection.read_only:

@@ -1,4 +1,4 @@
-"""Items become entities in Neo4j: stubs are folded into the nodes they stand for, in one transaction."""
+"""Items become entities in Neo4j, or move between them: relationships and stubs follow, in one transaction."""
 
 from __future__ import annotations
 
@@ -10,87 +10,98 @@ import pyarrow as pa
 
 from kgkit.schema import EDGES, ITEM_PREFIX
 from kgkit.store import neo4j_cypher as cypher
+from kgkit.store.align_plan import CONFLICTS, MOVING, AlignPlan, plan
 from kgkit.store.neo4j_connection import Connection
 from kgkit.store.neo4j_write import text_column
 from kgkit.store.port import AlignStats
 
 _BATCH = 10_000
-_CONFLICTS = pa.schema([("item", pa.string()), ("entity", pa.string()), ("reason", pa.string())])
 
 
 @dataclass
-class _Plan:
-    """What to do about each row: entity ids, item ids and stub ids."""
+class _Writes:
+    """How the graph gets there: entity ids, item ids and stub ids."""
 
     rename: list[list[str]] = field(default_factory=list)  # stub, entity, item: the entity is not there yet
     create: list[list[str]] = field(default_factory=list)  # entity, item: neither is there
     label: list[list[str]] = field(default_factory=list)  # entity, item
     fold: list[list[str]] = field(default_factory=list)  # stub, entity
-    unchanged: int = 0
-    aligned: int = 0
-    conflicts: list[dict[str, str]] = field(default_factory=list)
 
 
-def align(connection: Connection, table: pa.Table) -> AlignStats:
-    """See GraphStore.align. The server holds the transaction, so its size is that of the stubs' relationships."""
+def align(connection: Connection, table: pa.Table, move: bool) -> AlignStats:
+    """See GraphStore.align. The server holds the transaction, so its size is that of the relationships that move."""
     items, entities = text_column(table, "item", "align"), text_column(table, "entity", "align")
     rows = list(dict.fromkeys(zip(items.to_pylist(), entities.to_pylist(), strict=True)))
     if not rows:
-        return AlignStats(0, 0, 0, _CONFLICTS.empty_table())
+        return AlignStats(0, 0, 0, CONFLICTS.empty_table())
 
     def work(tx: neo4j.ManagedTransaction) -> AlignStats:
         tx.run(cypher.LOCK_WRITER).consume()
-        plan = _plan(tx, rows)
-        _batches(tx, cypher.RENAME, plan.rename)
-        _batches(tx, cypher.CREATE_ALIGNED, plan.create)
-        _fold(tx, plan.fold)
-        _batches(tx, cypher.SET_ITEM, plan.label)
+        todo, writes = _look(tx, rows, move)
+        left = list(todo.left.values())
+        arriving = _leave(tx, todo)
+        _batches(tx, cypher.RENAME, writes.rename)
+        _batches(tx, cypher.CREATE_ALIGNED, writes.create)
+        _fold(tx, writes.fold)
+        _batches(tx, cypher.SET_ITEM, writes.label)
+        _arrive(tx, arriving)
+        for start in range(0, len(left), _BATCH):
+            tx.run(cypher.DELETE_BARE, ids=left[start : start + _BATCH]).consume()
         return AlignStats(
-            aligned=plan.aligned,
-            unchanged=plan.unchanged,
-            folded=len(plan.fold) + len(plan.rename),
-            conflicts=pa.Table.from_pylist(plan.conflicts, _CONFLICTS),
+            aligned=todo.aligned,
+            unchanged=todo.unchanged,
+            folded=len(writes.fold) + len(writes.rename),
+            conflicts=todo.conflict_table(),
+            moved=len(todo.left),
         )
 
     return connection.transaction(work)
 
 
-def _plan(tx: neo4j.ManagedTransaction, rows: list[tuple[str, str]]) -> _Plan:
-    """Compares the rows with the graph, in their order: of two rows that contradict each other the first counts."""
+def _look(tx: neo4j.ManagedTransaction, rows: list[tuple[str, str]], move: bool) -> tuple[AlignPlan, _Writes]:
+    """Compares the rows with the graph."""
     items = list({item for item, _ in rows})
     ids = list({e for _, e in rows} | {ITEM_PREFIX + item for item in items})
-    entity_of = {r["item"]: r["id"] for r in _rows(tx, cypher.BY_ITEM, "items", items)}
-    found = _rows(tx, cypher.BY_ID, "ids", ids)
-    item_of: dict[str, str | None] = {r["id"]: r["item"] for r in found}
-    plan = _Plan()
-    for item, entity in rows:
+    by_item = {r["item"]: r["id"] for r in _rows(tx, cypher.BY_ITEM, "items", items)}
+    entity_of = {item: entity for item, entity in by_item.items() if entity != ITEM_PREFIX + item}
+    item_of: dict[str, str | None] = {r["id"]: r["item"] for r in _rows(tx, cypher.BY_ID, "ids", ids)}
+    todo, writes = plan(rows, entity_of, item_of, move), _Writes()
+    for item, entity in todo.said.items():
         stub = ITEM_PREFIX + item
-        other = entity_of.get(item)
-        if other is not None and other not in (entity, stub):
-            reason = f"item {item!r} is entity {other!r} already"
-        elif item_of.get(entity) not in (None, item):
-            reason = f"entity {entity!r} is item {item_of[entity]!r} already"
+        fold = stub in item_of and stub != entity
+        if entity in item_of:
+            writes.label += [[entity, item]] if item_of[entity] != item else []
+            writes.fold += [[stub, entity]] if fold else []
+        elif fold:
+            writes.rename.append([stub, entity, item])
         else:
-            reason = ""
-        if reason:
-            plan.conflicts.append({"item": item, "entity": entity, "reason": reason})
-            continue
-        if item_of.get(entity) == item:
-            plan.unchanged += 1
-        else:
-            plan.aligned += 1
-            if entity in item_of:
-                plan.label.append([entity, item])
-            elif stub in item_of:
-                plan.rename.append([stub, entity, item])
-                del item_of[stub]
-            else:
-                plan.create.append([entity, item])
-        if stub in item_of and stub != entity:
-            plan.fold.append([stub, entity])
-            del item_of[stub]
-        entity_of[item], item_of[entity] = entity, item
-    return plan
+            writes.create.append([entity, item])
+    return todo, writes
+
+
+def _leave(tx: neo4j.ManagedTransaction, todo: AlignPlan) -> dict[str, list[list[Any]]]:
+    """Makes the left entities items no longer; returns by type the relationships [user handle, new entity, properties]."""
+    left, arriving = list(todo.left.values()), dict[str, list[list[Any]]]()
+    goal = {entity: todo.said[item] for item, entity in todo.left.items()}
+    for kind in MOVING:
+        found = _rows(tx, cypher.arriving(kind), "ids", left)
+        arriving[kind] = [[r["source"], goal[r["id"]], r["properties"]] for r in found]
+    for start in range(0, len(left), _BATCH):
+        part = left[start : start + _BATCH]
+        for kind in MOVING:
+            tx.run(cypher.delete_arriving(kind), ids=part).consume()
+        tx.run(cypher.UNSET_ITEM, ids=part).consume()
+    return arriving
+
+
+def _arrive(tx: neo4j.ManagedTransaction, arriving: dict[str, list[list[Any]]]) -> None:
+    """The second half of `_leave`, once the new entities are there."""
+    goals = sorted({row[1] for rows in arriving.values() for row in rows})
+    handle = {r["id"]: r["handle"] for r in _rows(tx, cypher.BY_ID, "ids", goals)}
+    for kind, rows in arriving.items():
+        key = _key(kind)
+        found = [[source, handle[goal], more, *(more.get(k) for k in key)] for source, goal, more in rows]
+        _batches(tx, cypher.merge_edges(kind, key), found)
 
 
 def _fold(tx: neo4j.ManagedTransaction, pairs: list[list[str]]) -> None:

@@ -121,6 +121,12 @@ BY_ID = "UNWIND $ids AS id MATCH (n:Entity {id: id}) RETURN id, n.item_id AS ite
 RENAME = "UNWIND $rows AS x MATCH (n:Entity {id: x[0]}) SET n.id = x[1], n.item_id = x[2], n:Item"
 CREATE_ALIGNED = "UNWIND $rows AS x CREATE (:Entity:Item {id: x[0], item_id: x[1]})"
 SET_ITEM = "UNWIND $rows AS x MATCH (n:Entity {id: x[0]}) SET n.item_id = x[1], n:Item"
+UNSET_ITEM = "UNWIND $ids AS id MATCH (n:Entity {id: id}) REMOVE n.item_id, n:Item"
+# Nodes that an item has left and that hold nothing else.
+DELETE_BARE = (
+    "UNWIND $ids AS id MATCH (n:Entity {id: id}) WHERE size(keys(n)) = 1 AND labels(n) = ['Entity'] AND NOT (n)--() "
+    "DELETE n"
+)
 RELATIONSHIPS_OF = (
     "UNWIND $handles AS i MATCH (s) WHERE id(s) = i MATCH (s)-[r]-() WITH DISTINCT r "
     "RETURN id(startNode(r)) AS source, id(endNode(r)) AS target, type(r) AS type, properties(r) AS properties"
@@ -180,6 +186,19 @@ def merge_edges(type: str, key: Sequence[str]) -> str:
         "UNWIND $rows AS x MATCH (a) WHERE id(a) = x[0] MATCH (b) WHERE id(b) = x[1] "
         f"MERGE (a)-[r:{identifier(type)}{f' {{{keys}}}' if keys else ''}]->(b) SET r += x[2]"
     )
+
+
+def arriving(type: str) -> str:
+    """The relationships that end at `$ids`."""
+    return (
+        f"UNWIND $ids AS id MATCH (n:Entity {{id: id}})<-[r:{identifier(type)}]-(s) "
+        "RETURN id, id(s) AS source, properties(r) AS properties"
+    )
+
+
+def delete_arriving(type: str) -> str:
+    """The same, deleted."""
+    return f"UNWIND $ids AS id MATCH (n:Entity {{id: id}})<-[r:{identifier(type)}]-() DELETE r"
 
 
 def edge_pattern(kind: str, native: bool) -> str:

@@ -36,14 +36,15 @@ class AlignStats:
     """What an alignment did.
 
     `aligned` rows newly set an item_id, `unchanged` were so already, `folded` is how many stub nodes `item:<id>` were
-    merged into their entity. `conflicts` has columns item, entity, reason (string): rows left undone because the item
-    already is another entity, or the entity another item.
+    merged into their entity, `moved` rows took an item from one entity to another. `conflicts` has columns item,
+    entity, reason (string): rows left undone because the item already is another entity, or the entity another item.
     """
 
     aligned: int
     unchanged: int
     folded: int
     conflicts: pa.Table
+    moved: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,11 +164,17 @@ class GraphStore(ABC):
         """
 
     @abstractmethod
-    def align(self, table: pa.Table) -> AlignStats:
+    def align(self, table: pa.Table, *, move: bool = False) -> AlignStats:
         """Says which item is which entity (columns item, entity). Creates entities that are missing.
 
         A stub `item:<id>` is folded into its entity: relationships (of every kind, keys colliding updated in place)
         and properties move, the stub goes, all in one transaction, so that any kill leaves a whole graph.
+
+        With `move` an item that is another entity leaves it, in that same transaction: its item_id, PURCHASED and
+        RECOMMENDED relationships go along. Facts, COMPLETED and all other properties stay, since nothing tells an
+        item's from an entity's; an entity that is left with none of these goes. All rows count at once, so that items
+        may change places. The entity `item:<id>` makes an item stand for itself again. An item may be one entity
+        only and an entity one item only: of contradictory rows the first counts, the others are conflicts.
         """
 
     # -- reading -----------------------------------------------------------------------------------------------

@@ -141,6 +141,93 @@ class AlignContract:
         got = dump(store)
         assert got["Entity"] == {"item:1": {"item_id": "1"}} and len(got["PURCHASED"]) == 1
 
+    def test_a_move_takes_what_people_did_and_leaves_what_is_known(self, store: GraphStore) -> None:
+        _load_facts(store)
+        _load_purchases(store)
+        _align(store)
+        store.upsert_edges(
+            "RECOMMENDED",
+            pa.table({"head": ["v"], "tail": ["e1"], "score": [0.5], "rank": [1], "run": ["q"]}),
+        )
+        store.upsert_edges(
+            "COMPLETED",
+            pa.table({"head": ["e1"], "tail": ["x"], "relation": ["r"], "score": [0.25], "run": ["q"]}),
+        )
+        before = dump(store)
+        assert store.align(alignment(("1", "x"))).conflicts.num_rows == 1
+        assert dump(store) == before, "without move nothing moves"
+        stats = store.align(alignment(("1", "x")), move=True)
+        assert (stats.aligned, stats.unchanged, stats.moved, stats.conflicts.num_rows) == (0, 0, 1, 0)
+        got = dump(store)
+        assert got["Entity"]["e1"] == {"name": "One", "price": 1.5}
+        assert got["Entity"]["x"] == {"item_id": "1"}
+        assert set(got["PURCHASED"]) == {
+            ("u", "x", "shop"),
+            ("v", "x", "shop"),
+            ("u", "e2", "shop"),
+            ("v", "item:3", "shop"),
+        }
+        assert got["PURCHASED"][("u", "x", "shop")] == before["PURCHASED"][("u", "e1", "shop")]
+        assert set(got["RECOMMENDED"]) == {("v", "x", "q")}
+        assert got["FACT"] == before["FACT"] and got["COMPLETED"] == before["COMPLETED"]
+        again = store.align(alignment(("1", "x")), move=True)
+        assert (again.unchanged, again.moved) == (1, 0) and dump(store) == got
+        assert store.stats()["nodes"]["Item"] == 3
+        store.align(alignment(("1", "e1")), move=True)
+        assert dump(store) == before, "and back again"
+
+    def test_items_change_places(self, store: GraphStore) -> None:
+        _load_facts(store)
+        _load_purchases(store)
+        _align(store)
+        stats = store.align(alignment(("1", "e2"), ("3", "e1"), ("2", "new")), move=True)
+        assert (stats.aligned, stats.moved, stats.folded, stats.conflicts.num_rows) == (1, 2, 1, 0)
+        got = dump(store)
+        assert {k: v.get("item_id") for k, v in got["Entity"].items()} == {
+            "e1": "3",
+            "e2": "1",
+            "x": None,
+            "new": "2",
+        }
+        counts = {k[:2]: v["count"] for k, v in got["PURCHASED"].items()}
+        assert counts == {("u", "e2"): 2, ("v", "e2"): 1, ("u", "new"): 1, ("v", "e1"): 4}
+        store.align(alignment(("1", "e1"), ("3", "e2")), move=True)  # a cycle of two
+        swapped = {k[:2]: v["count"] for k, v in dump(store)["PURCHASED"].items()}
+        assert swapped == {("u", "e1"): 2, ("v", "e1"): 1, ("u", "new"): 1, ("v", "e2"): 4}
+
+    def test_a_move_to_an_entity_whose_item_stays_is_a_conflict(self, store: GraphStore) -> None:
+        _load_facts(store)
+        _load_purchases(store)
+        store.align(alignment(("1", "e1"), ("2", "e2"), ("3", "x")))
+        before = dump(store)
+        # 1 would follow 2, which cannot go where 3 stays.
+        stats = store.align(alignment(("1", "e2"), ("2", "x"), ("2", "y"), ("4", "x")), move=True)
+        assert (stats.aligned, stats.moved, stats.unchanged) == (0, 0, 0)
+        reasons = {(r["item"], r["entity"]): r["reason"] for r in stats.conflicts.to_pylist()}
+        assert "item 3" in reasons["2", "x"] and "item 2" in reasons["1", "e2"]
+        assert "earlier row" in reasons["2", "y"] and "earlier row" in reasons["4", "x"]
+        assert dump(store) == before
+
+    def test_a_left_node_that_holds_nothing_goes(self, store: GraphStore) -> None:
+        store.upsert_edges("PURCHASED", purchases(("u", "item:1", "s", 5)), missing="create")
+        store.align(alignment(("1", "wrong")))
+        store.align(alignment(("1", "right")), move=True)
+        got = dump(store)
+        assert got["Entity"] == {"right": {"item_id": "1"}}
+        assert list(got["PURCHASED"]) == [("u", "right", "s")]
+
+    def test_an_item_can_be_taken_back_from_its_entity(self, store: GraphStore) -> None:
+        _load_facts(store)
+        _load_purchases(store)
+        _align(store)
+        stats = store.align(alignment(("1", "item:1"), ("3", "e1"), ("2", "item:3")), move=True)
+        assert (stats.moved, stats.aligned, stats.conflicts.num_rows) == (1, 1, 1)
+        got = dump(store)
+        assert got["Entity"]["item:1"] == {"item_id": "1"} and got["Entity"]["e1"]["item_id"] == "3"
+        assert "item:3" not in got["Entity"]
+        assert got["PURCHASED"][("u", "item:1", "shop")]["count"] == 2
+        assert got["PURCHASED"][("v", "e1", "shop")]["count"] == 4
+
     def test_empty_and_bad_tables(self, store: GraphStore) -> None:
         assert store.align(alignment()).aligned == 0
         with pytest.raises(StoreError, match="entity"):

@@ -215,6 +215,37 @@ def test_kill_during_upserts(tmp_path: Path, delay: float) -> None:
         assert store.upsert_edges("FACT", facts(*rows)).created == 0
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_log_that_a_killed_writer_left_unfinished(tmp_path: Path, read_only: bool) -> None:
+    """Cut off anywhere, the log gives the graph of some commit."""
+    code = """
+        store = LadybugStore(path)
+        for n in range(40):
+            store.upsert_nodes("Entity", nodes(f"{n}/a", f"{n}/b"))
+        print("go", flush=True)
+        time.sleep(60)
+    """
+    path = tmp_path / "graph.kg"
+    killed_after(child(code, path), "go", 0.0)
+    log = path.with_name(path.name + ".wal")
+    whole, rest = log.read_bytes(), path.read_bytes()
+    assert len(whole) > 2000
+    counts = []
+    for cut in (len(whole) * 2 // 5, len(whole) * 3 // 5, len(whole) - 3):
+        path.write_bytes(rest)
+        log.write_bytes(whole[:cut])
+        with LadybugStore(path, read_only=read_only) as store:
+            ids = set(dump(store)["Entity"])
+        assert {i.replace("a", "b") for i in ids} <= ids, "both of a commit or none"
+        assert ids == {f"{n}/{x}" for n in range(len(ids) // 2) for x in "ab"}
+        counts.append(len(ids))
+        with LadybugStore(path) as store:
+            store.upsert_nodes("Entity", nodes("after"))
+        with LadybugStore(path) as store:
+            assert set(dump(store)["Entity"]) == {*ids, "after"}
+    assert counts == sorted(counts) and 0 < counts[0] < counts[-1] < 80
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.5, 1.0, 1.6])
 def test_kill_during_replace_answers(tmp_path: Path, delay: float) -> None:
     """After a kill there are the old answers or the new ones, never a mix; leftovers go with the next writer."""
