@@ -27,7 +27,7 @@ lint: setup
 	@$(BIN)/mypy
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Rewrites the pinned, hashed versions after a change of pyproject.toml.
 lock: setup

@@ -53,18 +53,30 @@ def class_path(say: Callable[[str], None] = lambda message: None) -> list[Path]:
     """
     cache = cache_dir()
     remembered = cache / "classpath.json"
-    try:
-        jars = [cache / name for name in json.loads(remembered.read_text())]
-        if all(jar.exists() for jar in jars):
+    if jars := _fetched(remembered):
+        return jars
+    import fcntl  # not everywhere; neither is the managed server
+
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "fetching.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if jars := _fetched(remembered):  # by another process, meanwhile
             return jars
-    except (OSError, ValueError):
-        pass
-    say(f"fetching Neo4j {NEO4J_VERSION} into {cache} (once; about 150 MB, one to three minutes)")
-    jars = _resolve(cache)
-    partial = cache / f"classpath.{os.getpid()}.part"
-    partial.write_text(json.dumps([str(jar.relative_to(cache)) for jar in jars]))
-    partial.replace(remembered)
+        say(f"fetching Neo4j {NEO4J_VERSION} into {cache} (once; about 150 MB, one to three minutes)")
+        jars = _resolve(cache)
+        partial = cache / f"classpath.{os.getpid()}.part"
+        partial.write_text(json.dumps([str(jar.relative_to(cache)) for jar in jars]))
+        partial.replace(remembered)
     return jars
+
+
+def _fetched(remembered: Path) -> list[Path] | None:
+    """The jars that a list names, if it is there and they are."""
+    try:
+        jars = [remembered.parent / name for name in json.loads(remembered.read_text())]
+    except (OSError, ValueError):
+        return None
+    return jars if all(jar.exists() for jar in jars) else None
 
 
 def _resolve(cache: Path) -> list[Path]:
