@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kgkit.align.step import AlignStep
 from kgkit.ingest import named_sources, remembered
 from kgkit.narrow import aligned_items
 from kgkit.records import Alignments, AttributeFacts, Facts, Features, Progress, Purchases, Reject, Skipped
@@ -50,7 +51,9 @@ class SourcePlan:
     seconds: float = 0.0
 
 
-def plan(sources: Sequence[SourceSpec], store: GraphStore | None, *, force: bool = False) -> list[SourcePlan]:
+def plan(
+    sources: Sequence[SourceSpec | AlignStep], store: GraphStore | None, *, force: bool = False
+) -> list[SourcePlan]:
     """The sources in the order in which they would be ingested. store: None for an embedded graph that is not there yet.
 
     Raises ConnectorError for a file that cannot be read.
@@ -59,6 +62,7 @@ def plan(sources: Sequence[SourceSpec], store: GraphStore | None, *, force: bool
     return [
         _one(source, name, part, store, dialect, force)
         for source in sources
+        if not isinstance(source, AlignStep)
         for name, part in named_sources(source.connector, source.config)
     ]
 

@@ -13,6 +13,11 @@
     from_items = true          # with hops, entity_core, relation_core: as `kgkit ingest` takes them
     hops = 2
 
+    [[source]]
+    align = "alignment.tsv"    # a step of `kgkit align`: writes the tables, applies what is accepted
+    linkage = ["ml2fb.txt"]    # with titles, fuzzy, entity_types, year_property.. as in kgkit.align.candidates.Options
+    # or: accept = "reviewed.tsv"
+
 Paths are relative to the recipe. Every other key of a source is one of its connector's options.
 """
 
@@ -30,6 +35,7 @@ from kgkit.errors import ConfigError
 from kgkit.registry import load_connector
 
 if TYPE_CHECKING:
+    from kgkit.align.step import AlignStep
     from kgkit.narrow import Narrow
 
 
@@ -47,7 +53,7 @@ class Recipe:
     """Sources in order; `store` as people type it."""
 
     store: str | None
-    sources: list[SourceSpec]
+    sources: list[SourceSpec | AlignStep]
 
 
 def narrowing(
@@ -100,9 +106,35 @@ def _beside(recipe: Path, store: str | None) -> str | None:
     return f"{scheme}{colon}{recipe.parent / rest}" if scheme in ("", "ladybug") else store
 
 
-def _source(recipe: Path, number: int, table: dict[str, Any]) -> SourceSpec:
+def _align_step(recipe: Path, where: str, values: dict[str, Any]) -> AlignStep:
+    from kgkit.align.candidates import Options
+    from kgkit.align.step import AlignStep
+
+    paths: dict[str, Any] = {}
+    for key in ("align", "accept"):
+        path = values.pop(key, None)
+        if path is not None and not isinstance(path, str):
+            raise ConfigError(f"{where}: {key} must name a file")
+        paths[key] = None if path is None else recipe.parent / path
+    linkage = values.pop("linkage", [])
+    if not isinstance(linkage, list) or not all(isinstance(file, str) for file in linkage):
+        raise ConfigError(f"{where}: linkage must be a list of files")
+    if (paths["align"] is None) == (paths["accept"] is None) or (paths["accept"] and (linkage or values)):
+        raise ConfigError(f"{where}: an alignment has either align (with its options) or accept, alone")
+    try:
+        options = make_config(Options, values, what="key")
+    except ConfigError as error:
+        raise ConfigError(f"{where} (align): {error}") from None
+    return AlignStep(
+        paths["align"], paths["accept"], tuple(recipe.parent / file for file in linkage), options
+    )
+
+
+def _source(recipe: Path, number: int, table: dict[str, Any]) -> SourceSpec | AlignStep:
     where = f"recipe {recipe}, source {number}"
     values = dict(table)
+    if "align" in values or "accept" in values:
+        return _align_step(recipe, where, values)
     name = values.pop("connector", None)
     if not isinstance(name, str):
         raise ConfigError(f'{where}: connector = "NAME" is missing')

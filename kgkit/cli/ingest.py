@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,8 @@ from kgkit.cli.dynamic import help_option
 from kgkit.cli.options import JsonOption, QuietOption, StoreOption
 
 if TYPE_CHECKING:
+    from kgkit.align.step import AlignReport, AlignStep
+    from kgkit.ingest import IngestReport, Step
     from kgkit.recipe import SourceSpec
 
 
@@ -126,11 +128,14 @@ def ingest(
         _tell_plan(store, sources, force, as_json)
         return
 
+    from kgkit.align.step import AlignStep
+    from kgkit.align.step import run as align
     from kgkit.ingest import ingest as run
     from kgkit.rejects import RejectsFile
     from kgkit.store.open import open_store
 
-    reports = []
+    reports: list[IngestReport | AlignReport] = []
+    before: list[str] = []  # sources that an alignment comes after
     listing = RejectsFile(rejects)
     try:
         with (
@@ -139,6 +144,20 @@ def ingest(
             reporter(quiet) as progress,
         ):
             for source in sources:
+                if isinstance(source, AlignStep):
+                    aligned = align(
+                        source,
+                        graph,
+                        listing,
+                        max_rejects=max_rejects,
+                        force=force,
+                        after=before,
+                        tell=_steps_of(source, progress),
+                    )
+                    reports.append(aligned)
+                    if not as_json:
+                        typer.echo(aligned.summary())
+                    continue
                 report = run(
                     source.connector,
                     source.config,
@@ -150,6 +169,7 @@ def ingest(
                     on_progress=progress,
                 )
                 reports.append(report)
+                before += [f"{report.connector}:{part.source}" for part in report.sources]
                 if not as_json:
                     typer.echo(report.summary())
     except KeyboardInterrupt:  # click would end without a word
@@ -159,7 +179,19 @@ def ingest(
         typer.echo(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
 
 
-def _tell_plan(store: str | None, sources: Sequence[SourceSpec], force: bool, as_json: bool) -> None:
+def _steps_of(step: AlignStep, progress: Callable[[Step], None] | None) -> Callable[[str, int, int], None]:
+    from kgkit.ingest import Step
+
+    def tell(phase: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(Step(step.name, phase, done, done, total))
+
+    return tell
+
+
+def _tell_plan(
+    store: str | None, sources: Sequence[SourceSpec | AlignStep], force: bool, as_json: bool
+) -> None:
     from kgkit.cli.output import print_table
     from kgkit.plan import plan
     from kgkit.store.open import embedded_path, open_store
