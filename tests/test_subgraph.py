@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kgkit.subgraph import PAPERS, Core, CoreStep, IdSet, Thresholds, k_core, seed_users
+from kgkit.subgraph import Core, CoreStep, IdSet, Thresholds, k_core
 
 # -- k-core --------------------------------------------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ def test_k_core_of_nothing_to_drop_of_loops_and_of_nothing() -> None:
     assert len(core(FACTS, BOUGHT, Thresholds()).steps) == 1
     looped = core([(5, 0, 5)], [], Thresholds(entity=2))  # one fact, not two
     assert looped.steps[-1].facts == 0
-    assert core([], [], PAPERS["kgat"]).steps == [CoreStep(0, 0, 0, 0, 0, 0, 0)]
+    assert core([], [], Thresholds(10, 10, 10, 50)).steps == [CoreStep(0, 0, 0, 0, 0, 0, 0)]
 
 
 def naive(facts: set, bought: set, t: Thresholds) -> tuple[set, set]:
@@ -153,50 +153,3 @@ def test_id_set_grows_hop_by_hop(ids: IdSet) -> None:
 
 
 # -- seed users ----------------------------------------------------------------------------------------------------
-
-
-def log(*rows: tuple[str, str, int | None, int | None]) -> pa.Table:
-    user, item, time, count = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return pa.table(
-        {
-            "user": pa.array(user, pa.string()),
-            "item": pa.array(item, pa.string()),
-            "time": pa.array(time, pa.int64()),
-            "count": pa.array(count, pa.int64()),
-        }
-    )
-
-
-LOG = log(
-    ("u1", "i1", 100, 2), ("u1", "i2", 150, None), ("u2", "i3", 120, 1), ("u2", "i3", 130, 1), ("u3", "i4", 199, 5),
-    ("u3", "i5", 200, 1), ("u4", "i1", None, 9), ("u1", "i6", 99, 9),
-)  # fmt: skip
-
-
-def test_seed_users_of_a_period() -> None:
-    """[100, 200): u1 bought 3 of two items, u2 2 of one, u3 5 of one; i5 and i6 are outside, u4 has no time."""
-    found = seed_users(LOG, since=100, until=200, min_purchases=3)
-    assert found.users.to_pylist() == ["u1", "u3"]
-    assert found.items.to_pylist() == ["i1", "i2", "i4"]
-    assert found.rows.tolist() == [True, True, False, False, True, False, False, False]
-    assert (found.outside, found.untimed, found.inactive) == (2, 1, 2)
-    assert seed_users(LOG, since=100, until=200, min_items=2).users.to_pylist() == ["u1"]
-
-
-def test_seed_users_of_all_times_and_without_time() -> None:
-    found = seed_users(LOG, min_purchases=9)
-    assert found.users.to_pylist() == ["u1", "u4"] and found.items.to_pylist() == ["i1", "i2", "i6"]
-    assert (found.outside, found.untimed, found.inactive) == (0, 0, 4)
-    bare = LOG.select(["user", "item"])
-    assert seed_users(bare, min_purchases=3).users.to_pylist() == ["u1"]  # a row is a purchase
-    assert seed_users(bare, since=0).untimed == 8
-    assert seed_users(log()).users.to_pylist() == []
-
-
-def test_regular_users_buy_as_often_as_the_average() -> None:
-    """Mean gaps: u1 (150 - 99) / 2 = 25.5, u2 10, u3 1; average 12.17. u4 has no time."""
-    found = seed_users(LOG, regular=True)
-    assert found.users.to_pylist() == ["u2", "u3"]
-    once = log(("a", "x", 5, 1), ("a", "y", 5, 1), ("b", "x", 0, 1), ("b", "x", 7, 1))
-    assert seed_users(once, regular=True).users.to_pylist() == ["b"]  # one visit is not regular
-    assert seed_users(once.slice(0, 2), regular=True).users.to_pylist() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,9 @@ class PurchaseLog(Connector):
             None, "leave out rows before this time (2024-05-31, or seconds since 1970)"
         )
         until: str | None = option(None, "leave out rows at or after this time")
+        core: int | None = option(
+            None, "k-core: leave out users and items with fewer than K of the other, again and again", ge=1
+        )
         min_user_rows: int | None = option(
             None,
             "seed users: leave out users with fewer rows (after the other limits; over a --source's files)",
@@ -63,19 +67,23 @@ class PurchaseLog(Connector):
         return list(config.paths)
 
     def read(self, config: Config) -> Iterator[Record]:
-        """Yields Purchases of the rows within rating threshold and time window, of users with enough of them."""
-        if config.min_user_rows is None:
-            yield from self._rows(config)
-            return
-        active = _active(self._rows(config), config.min_user_rows)
-        for record in self._rows(config):
-            if not isinstance(record, Purchases):
-                yield record
-                continue
-            kept = active(record.table)
-            if left_out := record.table.num_rows - kept.num_rows:
-                yield Skipped(left_out, "of users with fewer rows than --min-user-rows")
-            yield Purchases(kept)
+        """Yields Purchases of the rows within rating threshold and time window; then of seed users, then of the k-core.
+
+        Each of the last two needs the rows before it twice: first to count.
+        """
+        records = partial(self._rows, config)
+        if config.min_user_rows is not None:
+            records = partial(
+                _kept,
+                records,
+                _active(records(), config.min_user_rows),
+                "of users with fewer rows than --min-user-rows",
+            )
+        if config.core is not None:
+            records = partial(
+                _kept, records, _core(records(), config.core), "not in the --core of users and items"
+            )
+        yield from records()
 
     def _rows(self, config: Config) -> Iterator[Record]:
         since, until = seconds(config.since, "--since"), seconds(config.until, "--until")
@@ -108,22 +116,72 @@ class PurchaseLog(Connector):
                 yield Purchases(windowed_rows)
 
 
+def _kept(
+    records: Callable[[], Iterator[Record]], keep: Callable[[pa.Table], pa.Table], why: str
+) -> Iterator[Record]:
+    """The records with the purchases that `keep` keeps; the others are counted."""
+    for record in records():
+        if not isinstance(record, Purchases):
+            yield record
+            continue
+        kept = keep(record.table)
+        if left_out := record.table.num_rows - kept.num_rows:
+            yield Skipped(left_out, why)
+        yield Purchases(kept)
+
+
 def _active(records: Iterator[Record], least: int) -> Callable[[pa.Table], pa.Table]:
-    """Reads a source through, and gives the filter for rows of users with at least so many (KQGC's seed users)."""
+    """The filter for rows of users with at least so many: KQGC's seed users (section 3.3.1), picked by activity."""
+    import pyarrow.compute as pc
+
+    rows = _grouped(records, ["user"])
+    users = rows.filter(pc.greater_equal(rows["rows"], least))["user"].combine_chunks()
+    return lambda table: table.filter(pc.is_in(table["user"], users))
+
+
+def _grouped(records: Iterator[Record], keys: list[str]) -> pa.Table:
+    """The distinct keys (string) with the number of their `rows`, in memory that grows with those."""
+    import pyarrow as pa
+
+    done = pa.table({**{k: pa.array([], pa.string()) for k in keys}, "rows": pa.array([], pa.int64())})
+    fresh: list[pa.Table] = []
+
+    def join() -> pa.Table:
+        joined = pa.concat_tables([done, *fresh]).group_by(keys).aggregate([("rows", "sum")])
+        return joined.rename_columns([*keys, "rows"])
+
+    for record in records:
+        if isinstance(record, Purchases):
+            ones = pa.repeat(pa.scalar(1, pa.int64()), record.table.num_rows)
+            fresh.append(record.table.select(keys).append_column("rows", ones))
+            if sum(t.num_rows for t in fresh) > max(1_000_000, done.num_rows):  # seldom: each join reads all
+                done, fresh = join(), []
+    return join()
+
+
+def _core(records: Iterator[Record], least: int) -> Callable[[pa.Table], pa.Table]:
+    """The filter for rows of the k-core (UPGAN, section 5.1). Holds the distinct pairs of user and item in memory."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    rows: pa.Table | None = None
-    for record in records:
-        if isinstance(record, Purchases):
-            found = record.table.group_by("user").aggregate([("user", "count")])
-            both = found if rows is None else pa.concat_tables([rows, found])
-            rows = both.group_by("user").aggregate([("user_count", "sum")])
-            rows = rows.rename_columns(["user", "user_count"])
-    users = pa.array([], pa.string())
-    if rows is not None:
-        users = rows.filter(pc.greater_equal(rows["user_count"], least))["user"].combine_chunks()
-    return lambda table: table.filter(pc.is_in(table["user"], users))
+    from kgkit.subgraph import Thresholds, k_core
+
+    pairs = _grouped(records, ["user", "item"])
+    ends = {name: pairs[name].combine_chunks().dictionary_encode() for name in ("user", "item")}
+    user, item = (np.asarray(ends[name].indices, dtype=np.int64) for name in ("user", "item"))
+    none = np.zeros(0, dtype=np.int64)
+    sizes = {
+        "n_users": len(ends["user"].dictionary),
+        "n_entities": len(ends["item"].dictionary),
+        "n_relations": 0,
+    }
+    core = k_core(none, none, none, user, item, Thresholds(user=least, item=least), **sizes)
+    users, items = (
+        ends[name].dictionary.filter(pa.array(kept))
+        for name, kept in (("user", core.users), ("item", core.items))
+    )
+    return lambda table: table.filter(pc.and_(pc.is_in(table["user"], users), pc.is_in(table["item"], items)))
 
 
 def _within(table: pa.Table, name: str, low: float | None, high: float | None) -> pa.Table:

@@ -54,6 +54,20 @@ def test_purchases_threshold_and_window_leave_rows_out_and_say_so(tmp_path: Path
     assert not got.rejects
 
 
+def test_purchases_of_seed_users_and_of_the_core(tmp_path: Path) -> None:
+    rows = [("a", 1), ("a", 1), ("a", 2), ("b", 1), ("b", 2), ("c", 2), ("c", 3), ("d", 3)]
+    path = write(tmp_path, "log.csv", "user,item\n" + "".join(f"{u},{i}\n" for u, i in rows))
+    got = collect("purchases", path, min_user_rows=2)
+    assert {p["user"] for p in got.purchases} == {"a", "b", "c"}
+    assert got.skipped == {"of users with fewer rows than --min-user-rows": 1}
+    # d has one item; without d item 3 has one user, and without item 3 so has c
+    got = collect("purchases", path, core=2)
+    assert [(p["user"], p["item"]) for p in got.purchases] == [(u, str(i)) for u, i in rows[:5]]
+    assert got.skipped == {"not in the --core of users and items": 3}
+    assert got.rows == 8
+    assert collect("purchases", path, core=3).purchases == []
+
+
 def test_a_threshold_without_its_column_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path, "log.csv", "user,item\na,1\n")
     with pytest.raises(ConnectorError, match="no column for rating"):
