@@ -85,13 +85,16 @@ def fresh_process(module: str, *arguments: object) -> Any:
 
 
 @contextmanager
-def server(name: str) -> Iterator[ServerInfo | None]:
+def server(name: str, memory: str | None = None) -> Iterator[ServerInfo | None]:
     """For `neo4j-managed`, a server of this benchmark's own in a temporary folder, stopped at the end."""
     if name != "neo4j-managed":
         yield None
         return
     before = os.environ.get("KGKIT_NEO4J_HOME")
-    with tempfile.TemporaryDirectory(prefix="kgkit-bench-") as home, running_server(Path(home)) as info:
+    with (
+        tempfile.TemporaryDirectory(prefix="kgkit-bench-") as home,
+        running_server(Path(home), memory=memory) as info,
+    ):
         os.environ["KGKIT_NEO4J_HOME"] = home  # so that `neo4j-managed` is this one
         try:
             yield info

@@ -40,6 +40,7 @@ def main() -> None:
     p.add_argument("--entities", type=int, default=100_000)
     p.add_argument("--top", type=int, default=10)
     p.add_argument("--dim", type=int, default=64)
+    p.add_argument("--memory", default="8g", help="Java heap of neo4j-managed; a million over a million needs 6g")
     args = p.parse_args()
     users, nodes = graphs.ids("u", args.users), graphs.entities(args.entities, items=args.items)
     keys = nodes["id"].combine_chunks()
@@ -65,7 +66,7 @@ def main() -> None:
 
     embeddings = f"{args.entities:,} embeddings of {args.dim} floats"
     recommended = f"{rows:,} recommendations"
-    with server(args.store):
+    with server(args.store, args.memory):
         for _ in range(args.repeats):
             with empty_store(args.store) as store:
                 store.upsert_nodes("User", pa.table({"id": users}))
