@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kgkit.cli.dynamic import help_option
-from kgkit.cli.options import JsonOption, QuietOption, StoreOption
+from kgkit.cli.options import BulkOption, JsonOption, QuietOption, StoreOption
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +46,7 @@ def ingest(
     force: Annotated[
         bool, typer.Option("--force", help="Ingest sources again that have not changed.")
     ] = False,
+    bulk: BulkOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     help: Annotated[
@@ -90,16 +91,23 @@ def ingest(
             )
         sources = [(connector, make_config(connector.Config, values))]
 
+    from kgkit.bulk import bulk_road
     from kgkit.ingest import ingest as run
     from kgkit.rejects import RejectsFile
     from kgkit.store.open import open_store
 
+    def say(message: str) -> None:
+        if not quiet:
+            typer.echo(message, err=True)
+
+    files = (file for connector, config in sources for file in connector.files(config))
     reports = []
     listing = RejectsFile(rejects)
     try:
         with (
             listing,
-            open_store(store, relationship_types=relationship_types) as graph,
+            open_store(store, relationship_types=relationship_types) as opened,
+            bulk_road(opened, files, bulk, say) as graph,
             reporter(quiet) as progress,
         ):
             for connector, config in sources:
