@@ -243,6 +243,8 @@ def _write_settings(home: Path, port: int, memory: str, page_cache: str) -> None
         "server.directories.import": "import",
         "dbms.security.auth_enabled": "true",
         "dbms.usage_report.enabled": "false",
+        # Bolt's network threads wait 5 s twice for late comers, long after the databases are closed.
+        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",
         "db.tx_log.rotation.retention_policy": "1 hours 1g",
     }
     (home / "conf" / "neo4j.conf").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))

@@ -162,12 +162,12 @@ def _lists(what: str, column: pa.Array) -> tuple[str, pa.Array]:
         ambiguous = pc.any(pc.or_(pc.equal(text, ""), pc.match_substring(text, BETWEEN))).as_py()
     if ambiguous:
         raise StoreError(f"{what} holds empty lists, or empty or control characters in them: {_OTHERWISE}")
-    offsets = pa.array(np.r_[0, np.cumsum(lengths)].astype(np.int64))
-    joined = pc.binary_join(pa.LargeListArray.from_arrays(offsets, text.cast(pa.large_string())), BETWEEN)
+    offsets = pa.array(np.r_[0, np.cumsum(lengths)].astype(np.int32))
+    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, text), BETWEEN)
     valid = column.is_valid().to_numpy(zero_copy_only=False)
     where = pa.array(np.cumsum(valid) - 1, mask=~valid)
     header = "float[]" if floats else f"{_header(what, values.type)}[]"
-    return header, joined.take(where).cast(pa.string())
+    return header, joined.take(where)
 
 
 # -- relationships -----------------------------------------------------------------------------------------------
