@@ -6,12 +6,13 @@ the end that graph is loaded at once. So `kgkit copy` and `kgkit ingest` take on
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgkit.errors import ConfigError, StoreError
+from kgkit.errors import ConfigError, RetryableStoreError, StoreError
 
 if TYPE_CHECKING:
     from kgkit.store.port import BulkLoader, GraphStore
@@ -76,7 +77,7 @@ def bulk_road(
 
     Nothing of that graph reaches `store` after an exception or a kill: it waits on disk, and the next ingest into
     `store`, if that is still empty, goes on in it. Its end is `copy_graph`, which counts and chooses once more.
-    Raises what `chosen` does; StoreError when another process is gathering for the same server.
+    Raises what `chosen` does; RetryableStoreError when another process is gathering for the same server.
     """
     from kgkit.copy import copy_graph
     from kgkit.store.open import open_store
@@ -87,11 +88,11 @@ def bulk_road(
     if loader is None or road is None or not (left or bulk == "always" or may_pay(files)):
         if loader is not None and left:
             store.ensure_schema()  # a kill after the load's last step but for this would leave it out
-            say("discarding what an interrupted bulk load had gathered")
             _discard(loader)
+            say("discarded what an interrupted bulk load had gathered")
         yield store
         return
-    loader.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _waiting(loader).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     gone_on = "going on with what an interrupted ingest had gathered, " if left else ""
     say(f"{gone_on}gathering an embedded graph for Neo4j's offline importer, {why} (--bulk never avoids it)")
     with open_store(_waiting(loader)) as gathered:
@@ -105,10 +106,23 @@ def bulk_road(
 
 
 def _waiting(loader: BulkLoader) -> Path:
-    return loader.folder / "graph.lbug"
+    return loader.folder / "gathered" / "graph.lbug"
 
 
 def _discard(loader: BulkLoader) -> None:
-    graph = _waiting(loader)
-    for file in graph.parent.glob(f"{graph.name}*"):
-        file.unlink()
+    """Removes what was gathered; its files go at once, as the engine would mistake those that a kill leaves behind."""
+    from kgkit.store.open import open_store
+
+    try:
+        open_store(_waiting(loader)).close()
+    except RetryableStoreError:
+        raise RetryableStoreError(
+            f"another process gathers a bulk load in {_waiting(loader)}: let it end first"
+        ) from None
+    except StoreError:
+        pass  # spoilt, and not wanted
+    folder = _waiting(loader).parent
+    gone = folder.with_name("discarded")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)

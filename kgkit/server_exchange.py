@@ -5,7 +5,7 @@ In the server's home, beside its data:
     bulk/lock           held by whoever makes a database, and by the importer that a killed command leaves behind
     bulk/import/        an installation of its own, with the files to import and, in data/, the database made of them
     bulk/ready          that database is whole: the next start of the server moves it into place before anything else
-    bulk/graph.lbug     what an ingest gathers first (`kgkit.bulk`)
+    bulk/gathered/      what an ingest gathers first (`kgkit.bulk`)
 """
 
 from __future__ import annotations
