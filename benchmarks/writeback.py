@@ -40,7 +40,9 @@ def main() -> None:
     p.add_argument("--entities", type=int, default=100_000)
     p.add_argument("--top", type=int, default=10)
     p.add_argument("--dim", type=int, default=64)
-    p.add_argument("--memory", default="8g", help="Java heap of neo4j-managed; a million over a million needs 6g")
+    p.add_argument(
+        "--memory", default="8g", help="Java heap of neo4j-managed; a million over a million needs 6g"
+    )
     args = p.parse_args()
     users, nodes = graphs.ids("u", args.users), graphs.entities(args.entities, items=args.items)
     keys = nodes["id"].combine_chunks()

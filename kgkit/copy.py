@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit.bulk import chosen, relationships
 from kgkit.errors import StoreError
 from kgkit.schema import EDGES, NODES
 from kgkit.store.port import GraphStore, Vectors
 
 # Settings of the target itself (its schema version, how it stores facts) are not overwritten by those of the source.
-_ORDER = ("Relation", "Source", "Run", "User", "Entity")
+_ORDER = ("Relation", "Run", "User", "Entity")
 _MANY_ROWS = (
     2_000_000  # relationships an upsert: every upsert reads what is there, so few large ones are best
 )
@@ -24,15 +25,25 @@ def copy_graph(
     target: GraphStore,
     *,
     merge: bool = False,
+    bulk: str = "never",
+    say: Callable[[str], None] = lambda message: None,
     report: Callable[[str, int], None] = lambda kind, rows: None,
 ) -> dict[str, int]:
     """Copies nodes, vectors and relationships, those that models wrote included; returns rows by label and type.
 
     A target that holds something is refused unless `merge`: then nodes and relationships of the same key are updated.
-    `report` hears of every batch. Raises StoreError when the target is not empty, or is the source.
+    bulk: "auto" takes the target's `bulk_loader` where it pays, "always" wherever it can, and `say` is told why.
+    `report` hears of every batch. Raises StoreError when the target is not empty, is the source, or cannot be loaded
+    in bulk although it always should.
     """
     if not merge and (held := _holds(target)):
         raise StoreError(f"{target.uri} is not empty ({held}): give another one, or --merge to add to it")
+    if bulk != "never":
+        loader, why = chosen(target, relationships(source), bulk)
+        if why:
+            say(why if loader is None else f"through Neo4j's offline importer, {why}")
+        if loader is not None:
+            return loader.load(source, say, report)
     done: dict[str, int] = {}
 
     def count(kind: str, rows: int) -> None:
@@ -40,6 +51,7 @@ def copy_graph(
         report(kind, rows)
 
     settings = [t.filter(pc.not_equal(t["id"], "schema")) for t in source.read_nodes("Kgkit")]
+    target.ensure_schema()  # its own settings come first
     known = _ids(target, "Kgkit")
     for table in settings:
         fresh = table.filter(pc.invert(pc.is_in(table["id"], known)))
@@ -58,6 +70,9 @@ def copy_graph(
         for table in _gathered(source.read_edges(kind)):
             target.upsert_edges(kind, table)
             count(kind, table.num_rows)
+    for table in source.read_nodes("Source"):  # last: they say that all the rest is there
+        target.upsert_nodes("Source", table)
+        count("Source", table.num_rows)
     return {kind: rows for kind, rows in done.items() if rows}
 
 

@@ -21,12 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kgkit.errors import StoreError
-from kgkit.server_jars import class_path, java
+from kgkit.server_exchange import finish_exchange, mark_ready
+from kgkit.server_jars import class_path, java, run_admin, write_arguments, write_private
 
 DEFAULT_PORT = 7687
-_OPENS = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
 _MAIN = "org.neo4j.server.CommunityEntryPoint"
-_ADMIN = "org.neo4j.cli.AdminTool"
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,36 @@ def start(
         _check_port(port)
         _write_settings(home, port, memory, page_cache)
         _set_password(home, launcher, jars)
-        process = _launch(home, launcher, jars, port, memory)
-        info = _info(home, _Process(process.pid, "", port))
-        _wait_for_bolt(info, process, wait)
-        return info
+        return _begin(home, launcher, jars, port, memory, wait)
+
+
+def exchange(home: Path, check: Callable[[], None], *, wait: float = 180.0) -> ServerInfo:
+    """Puts the database that lies in `server_exchange.staging` in the place of the running server's own.
+
+    check: called last before the server stops; what it raises leaves everything as it was. The server comes back on
+    the same port, with the same settings and password. A kill at any moment leaves the one database or the other.
+    Raises StoreError when the server does not run, or does not come up again.
+    """
+    launcher, jars = java(), class_path()
+    with _lock(home):
+        running = status(home=home)
+        if running is None:
+            raise StoreError("the managed Neo4j stopped in between: `kgkit neo4j start`, and the same again")
+        check()
+        port = int(running.uri.rsplit(":", 1)[1])
+        stop(home=home)
+        mark_ready(home)
+        _check_port(port)
+        return _begin(home, launcher, jars, port, _setting(home, "server.memory.heap.max_size"), wait)
+
+
+def _begin(home: Path, launcher: Path, jars: list[Path], port: int, memory: str, wait: float) -> ServerInfo:
+    """Launches the server with the settings that are written, and returns once Bolt answers."""
+    finish_exchange(home)
+    process = _launch(home, launcher, jars, port, memory)
+    info = _info(home, _Process(process.pid, "", port))
+    _wait_for_bolt(info, process, wait)
+    return info
 
 
 def status(*, home: Path | None = None) -> ServerInfo | None:
@@ -229,25 +254,23 @@ def _write_settings(home: Path, port: int, memory: str, page_cache: str) -> None
         "server.directories.import": "import",
         "dbms.security.auth_enabled": "true",
         "dbms.usage_report.enabled": "false",
+        # Bolt's network threads wait 5 s twice for late comers, long after the databases are closed.
+        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",
         "db.tx_log.rotation.retention_policy": "1 hours 1g",
     }
     (home / "conf" / "neo4j.conf").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner can read, whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    partial.replace(path)
+def _setting(home: Path, name: str) -> str:
+    """A value out of the file that `_write_settings` wrote."""
+    lines = (home / "conf" / "neo4j.conf").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)[name]
 
 
 def _set_password(home: Path, launcher: Path, jars: list[Path]) -> None:
     """Before the first start: generates the password, and gives it to Neo4j by its own admin tool.
 
-    The tool wants it as an argument, and arguments show in `ps`: so Java is given a private argument file that holds
-    the whole command line, and only that file's path is seen.
+    The tool wants it as an argument, and arguments show in `ps`: `run_admin` shows only the path of a private file.
     """
     password = home / "password"
     if (home / "data" / "databases" / "system").exists():
@@ -258,33 +281,13 @@ def _set_password(home: Path, launcher: Path, jars: list[Path]) -> None:
             )
         return
     if not password.exists():
-        _write_private(password, secrets.token_urlsafe(24))
+        write_private(password, secrets.token_urlsafe(24))
     secret = password.read_text().strip()
-    arguments = home / "run" / "password.args"
     # "--" in front, as a generated password may begin with a dash.
-    _write_private(arguments, _java_arguments(jars, [_ADMIN, "dbms", "set-initial-password", "--", secret]))
-    try:
-        done = subprocess.run(
-            [str(launcher), f"@{arguments}"],
-            env={**os.environ, "NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    finally:
-        arguments.unlink(missing_ok=True)
+    done = run_admin(home, launcher, jars, ["dbms", "set-initial-password", "--", secret])
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).replace(secret, "...").split())[:300]
         raise StoreError(f"the password of the managed Neo4j could not be set: {said}")
-
-
-def _java_arguments(jars: list[Path], arguments: list[str]) -> str:
-    """Contents of a Java argument file: one argument a line, quoted."""
-    options = ["-cp", os.pathsep.join(map(str, jars))]
-    options += [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENS]
-    options += ["-Dio.netty.tryReflectionSetAccessible=true"]
-    quoted = ('"' + a.replace("\\", "\\\\").replace('"', '\\"') + '"' for a in [*options, *arguments])
-    return "\n".join(quoted) + "\n"
 
 
 # -- the process -------------------------------------------------------------------------------------------------
@@ -299,7 +302,7 @@ def _launch(home: Path, launcher: Path, jars: list[Path], port: int, memory: str
         f"--config-dir={home / 'conf'}",
         "--console-mode",
     ]
-    _write_private(arguments, _java_arguments(jars, command))
+    write_arguments(arguments, jars, command)
     with (home / "logs" / "console.log").open("ab") as log:
         process = subprocess.Popen(
             [str(launcher), f"@{arguments}"],
@@ -310,7 +313,7 @@ def _launch(home: Path, launcher: Path, jars: list[Path], port: int, memory: str
             start_new_session=True,  # it outlives the terminal and its Ctrl-C
         )
     record = _Process(process.pid, _start_time(process.pid) or "", port)
-    _write_private(home / "server.json", json.dumps(asdict(record)))
+    write_private(home / "server.json", json.dumps(asdict(record)))
     return process
 
 

@@ -10,9 +10,10 @@ import hashlib
 import json
 import logging
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from kgkit.errors import StoreError
 
 NEO4J_VERSION = "5.26.12"  # the newest 5.26 with artifacts; dynamic relationship types are mended in it
 _COORDINATES = (f"org.neo4j:neo4j-bootcheck:{NEO4J_VERSION}", f"org.neo4j.app:neo4j-server:{NEO4J_VERSION}")
+_OPENS = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
+_ADMIN = "org.neo4j.cli.AdminTool"
 _INSTALL = "pip install 'kgkit[server]'"
 
 
@@ -77,6 +80,58 @@ def _fetched(remembered: Path) -> list[Path] | None:
     except (OSError, ValueError):
         return None
     return jars if all(jar.exists() for jar in jars) else None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner can read, whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    partial.replace(path)
+
+
+def write_arguments(path: Path, jars: list[Path], arguments: Sequence[str]) -> None:
+    """Writes a private Java argument file: the class path, the options Neo4j needs, `arguments`; one a line, quoted.
+
+    A command line shows in `ps`; of `java @FILE` only the path does.
+    """
+    options = ["-cp", os.pathsep.join(map(str, jars))]
+    options += [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENS]
+    options += ["-Dio.netty.tryReflectionSetAccessible=true"]
+    quoted = ('"' + a.replace("\\", "\\\\").replace('"', '\\"') + '"' for a in [*options, *arguments])
+    write_private(path, "\n".join(quoted) + "\n")
+
+
+def run_admin(
+    home: Path,
+    launcher: Path,
+    jars: list[Path],
+    arguments: Sequence[str],
+    *,
+    options: Sequence[str] = (),
+    hold: Sequence[int] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Runs Neo4j's admin tool on the installation in `home` (with folders conf and run), which is its working folder.
+
+    options: of Java. hold: descriptors that stay open in the tool, such as a lock that it must outlive us with.
+    """
+    file = home / "run" / "admin.args"
+    write_arguments(file, jars, [*options, _ADMIN, *arguments])
+    try:
+        return subprocess.run(
+            [str(launcher), f"@{file}"],
+            cwd=home,
+            env={**os.environ, "NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            pass_fds=hold,
+        )
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _resolve(cache: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kgkit.cli.options import QuietOption
+from kgkit.cli.options import BulkOption, QuietOption
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +21,7 @@ def copy(
     merge: Annotated[
         bool, typer.Option("--merge", help="Add to what the target holds, updating what has the same key.")
     ] = False,
+    bulk: BulkOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
     """Copy a graph between the embedded engine and Neo4j, or within one: facts, purchases, runs, vectors, answers."""
@@ -36,7 +37,11 @@ def copy(
         if not quiet:
             typer.echo(f"{kind}: {rows:,} rows", err=True)
 
+    def say(message: str) -> None:
+        if not quiet:
+            typer.echo(message, err=True)
+
     with open_store(source, read_only=True) as here, open_store(target) as there:
-        done = copy_graph(here, there, merge=merge, report=report)
+        done = copy_graph(here, there, merge=merge, bulk=bulk, say=say, report=report)
     if not quiet:
         print_table(["copied", "rows"], [[kind, f"{rows:,}"] for kind, rows in done.items()])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kgkit.cli.dynamic import help_option
-from kgkit.cli.options import JsonOption, QuietOption, StoreOption
+from kgkit.cli.options import BulkOption, JsonOption, QuietOption, StoreOption
 
 if TYPE_CHECKING:
     from kgkit.align.step import AlignReport, AlignStep
@@ -74,6 +74,7 @@ def ingest(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it would take.")
     ] = False,
+    bulk: BulkOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     help: Annotated[
@@ -130,17 +131,29 @@ def ingest(
 
     from kgkit.align.step import AlignStep
     from kgkit.align.step import run as align
+    from kgkit.bulk import bulk_road
     from kgkit.ingest import ingest as run
     from kgkit.rejects import RejectsFile
     from kgkit.store.open import open_store
 
+    def say(message: str) -> None:
+        if not quiet:
+            typer.echo(message, err=True)
+
+    files = (
+        file
+        for source in sources
+        if not isinstance(source, AlignStep)
+        for file in source.connector.files(source.config)
+    )
     reports: list[IngestReport | AlignReport] = []
     before: list[str] = []  # sources that an alignment comes after
     listing = RejectsFile(rejects)
     try:
         with (
             listing,
-            open_store(store, relationship_types=relationship_types) as graph,
+            open_store(store, relationship_types=relationship_types) as opened,
+            bulk_road(opened, files, bulk, say) as graph,
             reporter(quiet) as progress,
         ):
             for source in sources:

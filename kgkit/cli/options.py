@@ -25,3 +25,11 @@ RunsOption = Annotated[
         "--runs", envvar="KGKIT_RUNS", show_envvar=True, metavar="DIR", help="Folder of training runs."
     ),
 ]
+BulkOption = Annotated[
+    str,
+    typer.Option(
+        "--bulk",
+        metavar="auto|always|never",
+        help="Neo4j's offline importer, for an empty neo4j-managed; auto: where it pays.",
+    ),
+]

@@ -52,8 +52,10 @@ def open_neo4j(uri: str, *, read_only: bool = False, relationship_types: str | N
         running = server.status()
         if running is None:
             raise StoreError("the managed Neo4j is not running: start it with `kgkit neo4j start`")
-        login = (running.username, running.password())
-        return connect(running.uri, uri, login, read_only=read_only, relationship_types=relationship_types)
+        from kgkit.store.neo4j_bulk import ManagedStore
+
+        driver = _driver(running.uri, (running.username, running.password()))
+        return ManagedStore.on(running, driver, read_only=read_only, relationship_types=relationship_types)
     parts = urlsplit(uri)
     if "@" in parts.netloc:
         raise ConfigError(

@@ -30,6 +30,14 @@ CHANGE_SETTING = "MATCH (k:Kgkit {id: $id}) SET k.value = $value"
 SETTINGS = "MATCH (k:Kgkit) RETURN k.id AS id, k.value AS value"
 # One writer of relationships at a time: the lock lasts as long as the transaction that runs this, and leaves no trace.
 LOCK_WRITER = "MATCH (k:Kgkit {id: 'schema'}) SET k.lock = true REMOVE k.lock"
+# What a bulk load would throw away: nodes that are not our settings, indexes that are not ours. From the count store.
+COUNT_FOREIGN = (
+    "MATCH (n) WITH count(n) AS every OPTIONAL MATCH (k:Kgkit) WITH every, count(k) AS own "
+    "RETURN every - own AS n"
+)
+FOREIGN_INDEXES = (
+    "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' AND NOT name STARTS WITH 'kgkit_' RETURN name"
+)
 # What is left running of a job whose connection broke.
 UNFINISHED = "SHOW TRANSACTIONS YIELD metaData WHERE metaData.kgkit = $job RETURN count(*) AS unfinished"
 

@@ -7,8 +7,9 @@ Tables are Arrow, keys are the source's own string ids; adapters translate, batc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -138,6 +139,11 @@ class GraphStore(ABC):
     @property
     @abstractmethod
     def capabilities(self) -> StoreCapabilities: ...
+
+    @property
+    def bulk_loader(self) -> BulkLoader | None:
+        """The store's second way in, for whole graphs. None where there is none, or `upsert_edges` is as fast."""
+        return None
 
     # -- schema ------------------------------------------------------------------------------------------------
     @abstractmethod
@@ -270,3 +276,26 @@ class GraphStore(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class BulkLoader(ABC):
+    """A way into an empty graph that is worth its fixed price from about a million relationships on."""
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """A folder beside the server's data, for what is gathered before a load; not made yet, perhaps."""
+
+    @abstractmethod
+    def refusal(self) -> str:
+        """Why the graph cannot be loaded as it is now, in a few words; empty when it can."""
+
+    @abstractmethod
+    def load(
+        self, source: GraphStore, say: Callable[[str], None], report: Callable[[str, int], None]
+    ) -> dict[str, int]:
+        """Makes the graph the same as `source`, as `kgkit.copy` would, and returns rows by label and type.
+
+        `say` hears of each stage, `report` of each label and type. All or nothing: a kill leaves the graph empty or
+        whole. Raises StoreError, and then nothing was changed, unless its message says so.
+        """
