@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from kgkit.server import ServerInfo
 from kgkit.store.neo4j import Neo4jStore, connect
 from kgkit.store.open import open_store
 from kgkit.store.port import GraphStore
+
+# Servers and children of tests live for seconds, which a compiler that optimises them never pays back; and the tests
+# run in two processes already.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +56,11 @@ ENGINES = [
 @pytest.fixture(params=ENGINES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GraphStore]:
     """An empty graph: on each engine, and on Neo4j with facts as relationships of native types too."""
+    yield from empty_graph(request, tmp_path)
+
+
+def empty_graph(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GraphStore]:
+    """An empty graph of the engine that `request.param` names."""
     if request.param == "ladybug":
         with open_store(tmp_path / "graph.lbug") as embedded:
             yield embedded

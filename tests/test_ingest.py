@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from conftest import ENGINES, empty_graph
 
 from kgkit.config import make_config
 from kgkit.errors import ConfigError, ConnectorError, TooManyRejects
@@ -16,6 +18,12 @@ from kgkit.ingest import IngestReport, Step, ingest
 from kgkit.registry import load_connector
 from kgkit.store.port import GraphStore
 from kgkit.testing.graph_dump import Dump, dump
+
+
+@pytest.fixture(params=ENGINES[:2])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GraphStore]:
+    """An empty graph on each engine; how facts are stored is the contract suite's to test."""
+    yield from empty_graph(request, tmp_path)
 
 
 def bring(store: GraphStore, name: str, *paths: Path, **options: Any) -> IngestReport:

@@ -25,6 +25,9 @@ from kgkit.errors import KgkitError
 from kgkit.ingest import ingest
 from kgkit.recipe import read_recipe
 from kgkit.store.open import open_store
+if len(sys.argv) > 3:  # seconds that a server which is gone is waited for
+    from kgkit.store import neo4j, neo4j_connection
+    neo4j.RETRIES = neo4j_connection.PATIENCE = float(sys.argv[3])
 try:
     with open_store(sys.argv[1]) as store:
         print("started", flush=True)
@@ -55,10 +58,10 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def begin(target: str, recipe: Path, **login: str) -> subprocess.Popen[str]:
+def begin(target: str, recipe: Path, *patience: str, **login: str) -> subprocess.Popen[str]:
     """An ingest in a process of its own, past its imports and connected: from here on anything may be half done."""
     child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, target, str(recipe)],
+        [sys.executable, "-c", _CHILD, target, str(recipe), *patience],
         cwd=ROOT,
         env={**os.environ, **login},
         stdout=subprocess.PIPE,
@@ -144,7 +147,7 @@ def test_a_server_that_goes_away_and_comes_back(recipe: Path, tmp_path: Path) ->
     home, port = tmp_path / "neo4j", server.free_port()
     with server.running_server(home, port=port, memory="512m", page_cache="64m") as info:
         login = {"NEO4J_USERNAME": info.username, "NEO4J_PASSWORD": info.password()}
-        child = begin(info.uri, recipe, **login)
+        child = begin(info.uri, recipe, "5", **login)
         time.sleep(1.5)
         os.kill(info.pid, signal.SIGKILL)
         _, errors = child.communicate()

@@ -49,8 +49,8 @@ with (
     open_store("neo4j-managed", relationship_types="native") as opened,
     bulk_road(opened, [], bulk, lambda line: print(line, flush=True)) as store,
 ):
-    for connector, config in read_recipe(Path(recipe)).sources:
-        ingest(connector, config, store, buffer=2000)
+    for source in read_recipe(Path(recipe)).sources:
+        ingest(source.connector, source.config, store, buffer=2000)
 """
 
 _NEVER = """
@@ -219,8 +219,8 @@ def _ingest_over_bolt(recipe: Path, info: ServerInfo) -> Dump:
     with open_neo4j_store(info) as cleaner:
         cleaner.clear()
     with open_neo4j_store(info, "native") as store:
-        for connector, config in read_recipe(recipe).sources:
-            ingest(connector, config, store)
+        for source in read_recipe(recipe).sources:
+            ingest(source.connector, source.config, store)
         return _whole(store)
 
 
