@@ -8,7 +8,6 @@ k-core the facts that the search found.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,7 +83,7 @@ class Narrowed:
 
     def _grow(self, hop: int) -> None:
         """A pass that finds the entities one step farther."""
-        found, facts, relations = IdSet(), 0, _Distinct()
+        found, facts, relations = IdSet(), 0, set[str]()
         rows = 0
         try:
             for record in self._connector.read(self._config):
@@ -95,7 +94,7 @@ class Narrowed:
                     touching = self._touching(record.table)
                     for end in ("head", "tail"):
                         found.add(touching[end])
-                    relations.add(touching["relation"])
+                    relations.update(pc.unique(touching["relation"]).to_pylist())
                     facts += touching.num_rows
         except ConnectorError:
             pass  # the last pass comes to the same place, and says so when what is valid has been stored
@@ -104,7 +103,7 @@ class Narrowed:
 
     def _last_pass(self, folder: Path) -> Iterator[Record]:
         core = self._narrow.entity_core > 1 or self._narrow.relation_core > 1
-        reached, relations, facts, far = IdSet(), _Distinct(), 0, 0
+        reached, relations, facts, far = IdSet(), set[str](), 0, 0
         reached.add(self._items)
         held: list[pa.Table] = []
         trouble: ConnectorError | None = None
@@ -115,7 +114,7 @@ class Narrowed:
                         near = self._touching(record.table)
                         far += record.table.num_rows - near.num_rows
                         facts += near.num_rows
-                        relations.add(near["relation"])
+                        relations.update(pc.unique(near["relation"]).to_pylist())
                         if core:
                             held.append(_coded(near))
                         else:
@@ -210,13 +209,6 @@ def _coded(facts: pa.Table) -> pa.Table:
     return pa.table({c: facts[c].dictionary_encode() for c in ("head", "relation", "tail")})
 
 
-class _Distinct(Counter[str]):
-    """Names of few kinds, by which rows are told apart."""
-
-    def add(self, column: pa.ChunkedArray) -> None:
-        self.update(pc.unique(column).to_pylist())
-
-
 class _Spool:
     """Attributes of entities, kept on disk until it is known which entities are near."""
 
@@ -229,6 +221,9 @@ class _Spool:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
         for file in self._files:
             file.close()
         self._files = []
@@ -245,7 +240,7 @@ class _Spool:
 
     def near(self, reached: IdSet) -> Iterator[Record]:
         """Those of the entities in a set, in bounded tables."""
-        self.__exit__()
+        self._close()
         far = 0
         for number, (kind, _) in enumerate(self._kinds):
             with pa.OSFile(self._name(number)) as file, pa.ipc.open_file(file) as reader:

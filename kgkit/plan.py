@@ -91,14 +91,10 @@ def _one(
         "bytes": sum(path.stat().st_size for path in files if path.is_file()),
         "state": state,
     }
-    return (
-        SourcePlan(**about)
-        if state == "unchanged"
-        else SourcePlan(
-            **about,
-            **_estimate(connector, config, dialect, 1 if source.narrow is None else source.narrow.hops),
-        )
-    )
+    if state != "unchanged":
+        passes = 1 if source.narrow is None else source.narrow.hops
+        about |= _estimate(connector, config, dialect, passes)
+    return SourcePlan(**about)
 
 
 def _estimate(connector: Connector, config: Any, dialect: str, passes: int) -> dict[str, Any]:
