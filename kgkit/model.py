@@ -1,7 +1,8 @@
 """The contract of a model plugin.
 
-A plugin is one file: a subclass of Recommender (or of `kgkit.train.torch_model.TorchRecommender`, which brings the
-training loop) and a `register_models` hook. It describes the subgraph it needs as queries, and never sees a store.
+A plugin is one file: a subclass of Recommender or LinkPredictor (or of `TorchRecommender`, `KGEModel` in `kgkit.train`,
+which bring the training) and a `register_models` hook. It describes the subgraph it needs as queries, and never sees a
+store.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from kgkit.arrays import Floats
     from kgkit.evaluate.splits import Split
+    from kgkit.evaluate.triple_split import TripleSplit
     from kgkit.graph import TrainingGraph
+    from kgkit.nn.similarity import Candidates, Similarity
     from kgkit.run import Run
 
 
@@ -71,10 +74,13 @@ class Model(ABC):
         return None
 
     @abstractmethod
-    def fit(self, graph: TrainingGraph, split: Split, run: Run) -> None:
-        """Trains on `split.train`, selects on `split.valid`, and never looks at `split.test`."""
+    def fit(self, graph: TrainingGraph, split: Any, run: Run) -> None:
+        """Trains on `split.train`, selects on `split.valid`, and never looks at `split.test`.
 
-    def restore(self, graph: TrainingGraph, split: Split, run: Run) -> None:
+        split: a Split of pairs for recommenders, a TripleSplit of facts for link predictors.
+        """
+
+    def restore(self, graph: TrainingGraph, split: Any, run: Run) -> None:
         """Brings back what `fit` left, for evaluation. Closed forms are as quick to fit again."""
         self.fit(graph, split, run)
 
@@ -96,3 +102,31 @@ class Recommender(Model):
     @abstractmethod
     def score_items(self, users: torch.Tensor) -> torch.Tensor:
         """users: int64 [B] -> float32 [B, items], every item for each user."""
+
+
+class LinkPredictor(Model):
+    """A model that scores facts: a query (what head and relation ask, or relation and tail) against candidates.
+
+    The score of (h, r, t) is `similarity` of its tail query with candidate t; of its head query with candidate h it is
+    the same, except for models of reciprocal relations, which have two scores for a fact and mean the one asked for.
+    """
+
+    task = Task.LINK_PREDICTION
+    queries = (TRIPLES,)
+    similarity: Similarity  # of queries and candidates: how the score is had
+    relational: bool = False  # candidates differ from relation to relation
+
+    @abstractmethod
+    def tail_queries(self, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
+        """What (h, r, ?) asks. heads, relations: int64 [B] dense ids -> float32 [B, d], without gradient."""
+
+    @abstractmethod
+    def head_queries(self, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
+        """What (?, r, t) asks. relations, tails: int64 [B] dense ids -> float32 [B, d], without gradient."""
+
+    @abstractmethod
+    def candidates(self, relation: int | None = None) -> Candidates:
+        """All entities as answers, table [entities, d], without gradient; of one relation if `relational`."""
+
+    @abstractmethod
+    def restore(self, graph: TrainingGraph, split: TripleSplit, run: Run) -> None: ...

@@ -1,0 +1,75 @@
+"""How well a candidate answers a query, by the five measures that link prediction uses; higher is likelier.
+
+A query is what (head, relation) asks of the tail, or (relation, tail) of the head, as a vector of the candidates' size:
+TransE's h + r, DistMult's h * r. So a model is a way to make queries, a table of candidates and one of these measures,
+and training, ranking and completion need to know no more of it.
+
+    dot          <q, e> + b_e
+    l1           -|q - e|_1
+    l2           -|q - e|_2
+    l2-squared   -|q - e|_2^2
+    modulus      -sum_i |q_i - e_i| over complex numbers; the first half of a vector is real, the second imaginary
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from kgkit.lazy import torch
+
+if TYPE_CHECKING:
+    Tensor = torch.Tensor
+
+Similarity = Literal["dot", "l1", "l2", "l2-squared", "modulus"]
+SIMILARITIES: tuple[Similarity, ...] = ("dot", "l1", "l2", "l2-squared", "modulus")
+# Under the root where a difference is zero, so that its gradient is zero and not NaN.
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What queries are compared with. table: float32 [N, d]; bias: float32 [N], added to the score, or None."""
+
+    table: Tensor
+    bias: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, rows: Tensor) -> Candidates:
+        """Those of some rows, int64 [...] -> table [..., d], bias [...]."""
+        return Candidates(self.table[rows], None if self.bias is None else self.bias[rows])
+
+
+def paired(similarity: Similarity, queries: Tensor, candidates: Candidates) -> Tensor:
+    """Scores of queries and candidates that belong together, broadcast: [..., d] and [..., d] -> [...]."""
+    e = candidates.table
+    if similarity == "dot":
+        score = (queries * e).sum(-1)
+    elif similarity == "modulus":
+        real, imaginary = (queries - e).chunk(2, -1)
+        score = -(real.square() + imaginary.square() + _TINY).sqrt().sum(-1)
+    elif similarity == "l1":
+        score = -(queries - e).abs().sum(-1)
+    else:
+        squared = (queries - e).square().sum(-1)
+        score = -squared if similarity == "l2-squared" else -(squared + _TINY).sqrt()
+    return score if candidates.bias is None else score + candidates.bias
+
+
+def crossed(similarity: Similarity, queries: Tensor, candidates: Candidates) -> Tensor:
+    """Scores of every query with every candidate: [B, d] and [N, d] -> [B, N]."""
+    e = candidates.table
+    if similarity == "dot":
+        score = queries @ e.T
+    elif similarity in ("l2", "l2-squared"):
+        # |q - e|^2 by one matrix product; rounding may take it below zero.
+        squares = queries.square().sum(1, keepdim=True) + e.square().sum(1)
+        squared = torch.addmm(squares, queries, e.T, alpha=-2).clamp_min(0)
+        score = -squared if similarity == "l2-squared" else -(squared + _TINY).sqrt()
+    elif similarity == "l1":
+        score = -torch.cdist(queries, e, p=1)
+    else:
+        return paired(similarity, queries[:, None], candidates)
+    return score if candidates.bias is None else score + candidates.bias
