@@ -11,14 +11,14 @@ from typing import Any
 
 from kgkit.config import make_config
 from kgkit.errors import ConfigError, KgkitError
-from kgkit.evaluate.protocol import evaluate
-from kgkit.evaluate.splits import check_leaks, split_pairs
 from kgkit.extract import Extraction, extract
 from kgkit.graph import TrainingGraph
-from kgkit.model import Recommender
+from kgkit.handover import vectors_of
+from kgkit.model import Model, Task
 from kgkit.registry import load_model
 from kgkit.run import Observer, Run, list_runs, peak_memory, versions
 from kgkit.store.port import GraphStore
+from kgkit.tasks import steps_of
 from kgkit.writeback import write_back
 
 
@@ -30,6 +30,10 @@ class TrainOptions:
     write_back: bool = True
     top: int = 10  # recommendations per user
     memory: int = 512 << 20  # bytes of scores held at once while ranking
+    split: str | None = None  # how facts are parted: given, random, by-relation, by-time (None: given or random)
+    ratios: str | None = None  # "8:1:1": training, validation, test
+    raw: bool = False  # unfiltered ranks of facts beside the filtered ones
+    init_from: str | None = None  # the run whose vectors the model begins with
     hops: str | None = None  # None: all facts; "auto": the model's receptive field; or a number
     triples_query: str | None = None
     interactions_query: str | None = None
@@ -99,19 +103,28 @@ def same_run(
 
 def evaluate_again(store: GraphStore, run: Run) -> dict[str, dict[str, float]]:
     """The metrics of a run's stored model on its stored split, computed afresh."""
+    model, _, split = restored(store, run)
+    return steps_of(model).evaluate(model, split, TrainOptions(**run.record["options"]), run)
+
+
+def restored(store: GraphStore, run: Run) -> tuple[Model, TrainingGraph, Any]:
+    """A finished run's model as it was trained, with its graph and split.
+
+    Raises ConfigError when the graph has changed since.
+    """
     model = _model(run.record["plugin"], run.record["parameters"])
-    options = TrainOptions(**run.record["options"])
-    graph = _extract(store, model, options)
+    graph = _extract(store, model, TrainOptions(**run.record["options"]))
     if graph.fingerprint != run.record["data"]["fingerprint"]:
         raise ConfigError(
             f"{store.uri} has changed since run {run.id}: its model speaks of another graph; train anew"
         )
-    split = run.load_split()
+    split = run.load_split(steps_of(model).load_split)
     model.restore(graph, split, run)
-    return _evaluate(model, split, options)
+    return model, graph, split
 
 
-def _go(store: GraphStore, model: Recommender, run: Run, options: TrainOptions) -> Run:
+def _go(store: GraphStore, model: Model, run: Run, options: TrainOptions) -> Run:
+    steps = steps_of(model)
     run.observe("run", {"id": run.id})
     with _status(run):
         run.observe("stage", {"name": "extract"})
@@ -133,21 +146,23 @@ def _go(store: GraphStore, model: Recommender, run: Run, options: TrainOptions) 
         run.update(data=found)
         run.observe("data", found)
         with run.timed("split"):
-            split = split_pairs(graph, model.config.seed)
-            check_leaks(split, graph)
-            run.record["split"] = split.fingerprint
-            run.save_split(split)
+            split = steps.split(model, graph, options, run)
+            run.save_split(split, steps.save_split)
+        if options.init_from is not None and not run.resume:
+            model.start = vectors_of(store, options.init_from, options.runs, graph)
         run.observe("stage", {"name": "train"})
         with run.timed("train"):
             model.fit(graph, split, run)
         run.observe("stage", {"name": "evaluate"})
         with run.timed("evaluate"):
-            run.record["metrics"] = _evaluate(model, split, options)
+            run.record["metrics"] = steps.evaluate(model, split, options, run)
         run.record["chosen"] = getattr(model, "chosen", {})
         if options.write_back:
             run.observe("stage", {"name": "write back"})
             with run.timed("write_back"):
-                run.record["written"] = write_back(store, model, graph, run, options.top)
+                run.record["written"] = write_back(
+                    store, model, graph, run, steps.answers(model, graph, options)
+                )
         run.record["peak_memory"] = peak_memory()
     return run
 
@@ -166,21 +181,25 @@ def _status(run: Run) -> Iterator[None]:
     run.update(status="finished")
 
 
-def _model(plugin: str, parameters: Mapping[str, Any]) -> Recommender:
+def _model(plugin: str, parameters: Mapping[str, Any]) -> Model:
     cls = load_model(plugin)
-    if not issubclass(cls, Recommender):
-        raise ConfigError(f"{plugin} is a {cls.task} model: this command trains recommenders")
     return cls(make_config(cls.Config, parameters))
 
 
-def _extract(store: GraphStore, model: Recommender, options: TrainOptions) -> TrainingGraph:
+def _extract(store: GraphStore, model: Model, options: TrainOptions) -> TrainingGraph:
     return extract(
         store,
-        Extraction(model.queries, _hops(model, options), options.triples_query, options.interactions_query),
+        Extraction(
+            model.queries,
+            _hops(model, options),
+            options.triples_query,
+            options.interactions_query,
+            labels=model.task == Task.LINK_PREDICTION,
+        ),
     )
 
 
-def _hops(model: Recommender, options: TrainOptions) -> int | None:
+def _hops(model: Model, options: TrainOptions) -> int | None:
     if options.hops == "auto":
         return model.receptive_field()
     if options.hops is None:
@@ -194,18 +213,9 @@ def _recorded(options: TrainOptions) -> dict[str, Any]:
     return {k: v for k, v in dataclasses.asdict(options).items() if k != "runs"}
 
 
-def _described(store: GraphStore, model: Recommender, options: TrainOptions) -> dict[str, Any]:
+def _described(store: GraphStore, model: Model, options: TrainOptions) -> dict[str, Any]:
     """The queries as the store sends them, for the record."""
     own = {"triples": options.triples_query, "interactions": options.interactions_query}
     queries = {q.name: own[q.name] or store.edge_cypher(q.kind, q.properties) for q in model.queries}
     return {"queries": queries, "hops": _hops(model, options)}
 
-
-def _evaluate(model: Recommender, split: Any, options: TrainOptions) -> dict[str, dict[str, float]]:
-    return evaluate(
-        model,
-        split,
-        batch_size=getattr(model.config, "batch_size", 128),
-        memory=options.memory,
-        seed=model.config.seed,
-    )

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kgkit.errors import ConfigError
-from kgkit.evaluate.splits import LabelledPairs, Split
-from kgkit.lazy import np, torch
+from kgkit.lazy import torch
 
 Observer = Callable[[str, Mapping[str, Any]], None]
 
@@ -136,38 +135,26 @@ class Run:
             ) from error
         return loaded
 
-    def save_split(self, split: Split) -> None:
-        """Stores the split (int32 ids), its hash going into the record."""
-        arrays = {
-            f"{part}_{column}": getattr(getattr(split, part), column).astype(
-                np.int32 if column != "label" else np.uint8
-            )
-            for part in ("train", "valid", "test")
-            for column in ("user", "item", "label")
-        }
+    def save_json(self, name: str, content: Any) -> None:
+        """Writes NAME as JSON: what is too long for the record."""
+        _replace(self.folder / name, lambda p: p.write_text(json.dumps(content) + "\n"))
 
-        def write(path: Path) -> None:
-            with path.open("wb") as file:
-                np.savez(file, shape=np.array([split.users, split.items]), **arrays)
+    def load_json(self, name: str) -> Any:
+        """What `save_json` wrote, or None if it is not there."""
+        path = self.folder / name
+        return json.loads(path.read_text()) if path.exists() else None
 
-        _replace(self.folder / "split.npz", write)
+    def save_split(self, split: Any, save: Callable[[Any, Path], None]) -> None:
+        """Stores the split by `save` (of the split's own module), its hash going into the record."""
+        self.record["split"] = split.fingerprint
+        _replace(self.folder / "split.npz", lambda p: save(split, p))
 
-    def load_split(self) -> Split:
+    def load_split(self, load: Callable[[Path], Any]) -> Any:
         """The split stored with the run. Raises ConfigError if its hash is not the recorded one."""
         path = self.folder / "split.npz"
         if not path.exists():
             raise ConfigError(f"{path} is missing: this run cannot be evaluated or resumed; train again")
-        with np.load(path) as data:
-            train, valid, test = (
-                LabelledPairs(
-                    data[f"{part}_user"].astype(np.int64),
-                    data[f"{part}_item"].astype(np.int64),
-                    data[f"{part}_label"].astype(np.float32),
-                )
-                for part in ("train", "valid", "test")
-            )
-            users, items = (int(v) for v in data["shape"])
-        split = Split(train, valid, test, users, items)
+        split = load(path)
         if split.fingerprint != self.record.get("split"):
             raise ConfigError(f"{path} is not the split that run {self.id} recorded; train again")
         return split

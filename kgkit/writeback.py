@@ -1,4 +1,4 @@
-"""From a trained model into the graph: embeddings, the best items of each user, and the run itself."""
+"""From a trained model into the graph: embeddings, what it answers, and the run itself."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from kgkit.store.port import Answers, GraphStore, RunRecord, Vectors
 
 if TYPE_CHECKING:
     from kgkit.graph import TrainingGraph
-    from kgkit.model import Recommender
+    from kgkit.model import Model, Recommender
     from kgkit.run import Run
 
 
 def write_back(
-    store: GraphStore, model: Recommender, graph: TrainingGraph, run: Run, top: int
+    store: GraphStore, model: Model, graph: TrainingGraph, run: Run, answers: list[Answers]
 ) -> dict[str, int]:
-    """Replaces the plugin's earlier answers at once, and returns the rows written by kind.
+    """Replaces the plugin's earlier vectors and answers at once, and returns the rows written by kind."""
+    labels = {"User": graph.users, "Entity": graph.entities, "Relation": graph.relations}
+    vectors = [Vectors(label, labels[label].ids, matrix) for label, matrix in model.embeddings().items()]
+    return store.replace_answers(run_node(run), vectors, answers)
 
-    Every purchase is masked, so what is recommended is new to the user. The score is the predicted probability of a
-    purchase where the model gives one.
-    """
-    labels = {"User": graph.users.ids, "Entity": graph.entities.ids}
-    vectors = [Vectors(label, labels[label], matrix) for label, matrix in model.embeddings().items()]
-    answers = [Answers("RECOMMENDED", recommendations(model, graph, top))] if top else []
+
+def run_node(run: Run) -> RunRecord:
+    """The run as the graph remembers it."""
     record = run.record
-    node = RunRecord(
+    return RunRecord(
         id=run.id,
         plugin=record["plugin"],
         created=record["created"],
@@ -39,11 +39,14 @@ def write_back(
             {k: record.get(k) for k in ("data", "split", "seed", "extraction", "versions")}
         ),
     )
-    return store.replace_answers(node, vectors, answers)
 
 
 def recommendations(model: Recommender, graph: TrainingGraph, top: int) -> pa.Table:
-    """The best `top` items of every user. Columns source (user id), target (item's node id), score, rank (from 1)."""
+    """The best `top` items of every user. Columns head (user id), tail (item's node id), score, rank (from 1).
+
+    Every purchase is masked, so what is recommended is new to the user. The score is the predicted probability of a
+    purchase where the model gives one.
+    """
     bought = graph.interactions
     mask = csr_of(bought.user, bought.item, len(graph.users))
     users = np.arange(len(graph.users), dtype=np.int64)

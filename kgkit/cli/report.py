@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-HEADLINE = ("auc", "f1", "recall@10", "recall@20", "precision@10", "ndcg@10", "hit@10", "mrr")
+HEADLINE = (
+    "auc", "f1", "recall@10", "recall@20", "precision@10", "ndcg@10", "hit@10",
+    "mrr", "mr", "hits@1", "hits@3", "hits@10", "mrr_seen", "hits@10_seen",
+)  # fmt: skip
 
 
 def metric_rows(
@@ -21,21 +24,20 @@ def metric_rows(
 
 
 def run_rows(records: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """A run a row."""
-    rows = []
-    for r in records:
-        test = r.get("metrics", {}).get("test", {})
-        rows.append(
-            [
-                r["id"],
-                r["plugin"],
-                r["status"],
-                r["created"],
-                _figure(test.get("auc")),
-                _figure(test.get("recall@20")),
-            ]
-        )
-    return ["run", "plugin", "status", "created", "test auc", "test recall@20"], rows
+    """A run a row, with the test metrics that any of them has."""
+    shown = ("auc", "recall@20", "mrr", "hits@10")
+    tests = [r.get("metrics", {}).get("test", {}) for r in records]
+    shown = tuple(name for name in shown if any(name in test for test in tests)) or shown[:2]
+    rows = [
+        [r["id"], r["plugin"], r["status"], r["created"], *(_figure(test.get(name)) for name in shown)]
+        for r, test in zip(records, tests, strict=True)
+    ]
+    return ["run", "plugin", "status", "created", *(f"test {name}" for name in shown)], rows
+
+
+def validation_name(line: Mapping[str, Any]) -> str | None:
+    """The key of the validation metric in a line of the trace; None for an epoch that was not validated."""
+    return next((k for k in line if k.startswith("valid_") and k != "valid_s"), None)
 
 
 def _figure(value: float | None) -> str:

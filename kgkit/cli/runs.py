@@ -45,7 +45,7 @@ def show(
 ) -> None:
     """Show one run: parameters, data, versions, timings, metrics, and its epochs."""
     from kgkit.cli.output import print_table
-    from kgkit.cli.report import metric_rows
+    from kgkit.cli.report import metric_rows, validation_name
     from kgkit.run import Run
 
     opened = Run.open(runs or context.obj, run)
@@ -75,9 +75,14 @@ def show(
     if record["metrics"]:
         print_table(*metric_rows(record["metrics"], every=True), title="metrics")
     if trace := opened.trace():
-        select = next(k for k in trace[0] if k.startswith("valid_") and k != "valid_s")
+        select = next(filter(None, map(validation_name, trace)), "validation")
         rows = [
-            [t["epoch"], *(f"{v:.5f}" for v in t["loss"].values()), f"{t[select]:.4f}", t["train_s"]]
+            [
+                t["epoch"],
+                *(f"{v:.5f}" for v in t["loss"].values()),
+                f"{t[select]:.4f}" if select in t else "",
+                t["train_s"],
+            ]
             for t in trace
         ]
         print_table(

@@ -59,6 +59,25 @@ def train(
         bool, typer.Option("--write-back/--no-write-back", help="Put the answers into the graph.")
     ] = True,
     top: Annotated[int, typer.Option("--top", min=0, help="Recommendations per user to write back.")] = 10,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="given|random|by-relation|by-time",
+            help="How facts are parted; without it by their labels if any have one, else random.",
+        ),
+    ] = None,
+    ratios: Annotated[
+        str | None,
+        typer.Option("--ratios", metavar="A:B:C", help="Training, validation, test: 6:2:2; of facts 8:1:1."),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Of facts, unfiltered ranks beside the filtered ones.")
+    ] = False,
+    init_from: Annotated[
+        str | None,
+        typer.Option("--init-from", metavar="RUN", help="Begin with the vectors of another run."),
+    ] = None,
     memory: Annotated[
         int, typer.Option("--memory", min=16, metavar="MIB", help="MiB of scores held while ranking.")
     ] = 512,
@@ -106,6 +125,7 @@ def train(
             options = pipeline.TrainOptions(
                 runs=runs, write_back=write_back, top=top, memory=memory << 20,
                 hops=hops, triples_query=triples_query, interactions_query=interactions_query,
+                split=split, ratios=ratios, raw=raw, init_from=init_from,
             )  # fmt: skip
             with open_store(store, read_only=not write_back, create=False) as graph:
                 run = pipeline.train(graph, plugin, parameters, options, observe)
@@ -133,6 +153,7 @@ def _section(words: list[str]) -> None:
 
 def observer(quiet: bool) -> Observer:
     """Tells of stages and epochs on standard error."""
+    from kgkit.cli.report import validation_name
 
     def observe(event: str, data: Mapping[str, Any]) -> None:
         if quiet:
@@ -140,18 +161,18 @@ def observer(quiet: bool) -> Observer:
         if event == "stage":
             typer.echo(f"{data['name']} ...", err=True)
         elif event == "data":
-            typer.echo(
-                "  {users:,} users, {items:,} items, {interactions:,} interactions; {entities:,} entities, "
-                "{relations:,} relations, {triples:,} triples".format(**data),
-                err=True,
-            )
+            counts = [f"{n:,} {word}" for word, n in data.items() if isinstance(n, int) and n]
+            typer.echo("  " + ", ".join(counts), err=True)
+        elif event == "notes":
+            for line in data["lines"]:
+                typer.echo(f"  {line}", err=True)
         elif event == "epoch":
             losses = ", ".join(f"{k} {v:.4f}" for k, v in data["loss"].items())
-            metric = next(k for k in data if k.startswith("valid_") and k != "valid_s")
-            best = "  *" if data["best_epoch"] == data["epoch"] else ""
+            metric = validation_name(data)
+            seen = f"{metric} {data[metric]:.4f}  " if metric else ""
+            best = "  *" if data.get("best_epoch") == data["epoch"] else ""
             typer.echo(
-                f"  epoch {data['epoch']}/{data['epochs']}  loss {losses}  {metric} {data[metric]:.4f}  "
-                f"{data['train_s']:.2f} s{best}",
+                f"  epoch {data['epoch']}/{data['epochs']}  loss {losses}  {seen}{data['train_s']:.2f} s{best}",
                 err=True,
             )
 

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgkit.errors import ConfigError, EmptyExtraction, LeakError
@@ -67,6 +68,34 @@ class Split:
             for array in (part.user, part.item, part.label):
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+
+def save(split: Split, path: Path) -> None:
+    """Stores a split as npz (int32 ids)."""
+    arrays = {
+        f"{part}_{column}": getattr(getattr(split, part), column).astype(
+            np.int32 if column != "label" else np.uint8
+        )
+        for part in ("train", "valid", "test")
+        for column in ("user", "item", "label")
+    }
+    with path.open("wb") as file:
+        np.savez(file, shape=np.array([split.users, split.items]), **arrays)
+
+
+def load(path: Path) -> Split:
+    """The split that `save` stored."""
+    with np.load(path) as data:
+        train, valid, test = (
+            LabelledPairs(
+                data[f"{part}_user"].astype(np.int64),
+                data[f"{part}_item"].astype(np.int64),
+                data[f"{part}_label"].astype(np.float32),
+            )
+            for part in ("train", "valid", "test")
+        )
+        users, items = (int(v) for v in data["shape"])
+    return Split(train, valid, test, users, items)
 
 
 def sample_negatives(interactions: Interactions, n_users: int, n_items: int, seed: int) -> LabelledPairs:

@@ -1,7 +1,7 @@
 """The training loop, top to bottom: epochs, phases, batches, validation, best epoch, checkpoint, early stop, resume.
 
-An epoch's order depends on seed and epoch alone, and a checkpoint is written after every epoch, so a run resumed after
-any kill goes through the same steps as one that was not.
+An epoch's order depends on seed and epoch alone, and a checkpoint is written at every look at validation, so a run
+resumed after any kill goes through the same steps as one that was not.
 """
 
 from __future__ import annotations
@@ -11,26 +11,25 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kgkit.errors import ConfigError, NonFiniteLoss
-from kgkit.evaluate.protocol import validation_metric
 from kgkit.lazy import torch
 
 if TYPE_CHECKING:
     from kgkit.run import Run
-    from kgkit.train.torch_model import Parameters, Phase, TorchRecommender
+    from kgkit.train.gradient_model import GradientModel, Optimiser, Parameters, Phase
 
 CHECKPOINT = "checkpoint.pt"
 CHUNK = 1 << 21  # examples between two looks at Ctrl-C while compiled code runs
 
 
-def train(model: TorchRecommender, run: Run) -> None:
+def train(model: GradientModel, run: Run) -> None:
     """Trains `model.parameters` in place and leaves the best epoch's values in them.
 
-    Raises NonFiniteLoss; on KeyboardInterrupt the last whole epoch's checkpoint stands.
+    Raises NonFiniteLoss; on KeyboardInterrupt the last checkpoint stands.
     """
     config, p = model.config, model.parameters
-    for tensor in p.values():
+    for tensor in model.trained().values():
         tensor.requires_grad_(True)
-    optimiser = torch.optim.Adam(list(p.values()), lr=config.learning_rate)
+    optimiser = model.make_optimiser()
     best: dict[str, Any] = {"score": -math.inf, "epoch": 0, "parameters": _copy(p)}
     epoch = 0
     if run.resume and (saved := run.load_tensors(CHECKPOINT)) is not None:
@@ -65,28 +64,31 @@ def train(model: TorchRecommender, run: Run) -> None:
         started = time.perf_counter()
         # One generator an epoch: no random state has to survive a kill.
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+        model.epoch_begins(generator)
         losses = {}
         for phase in phases:
             losses[phase.name] = _run_phase(
                 phase, p, optimiser, config.batch_size, generator, epoch + 1, model.device
             )
         trained = time.perf_counter()
-        score = validation_metric(model, model.split, config.select)
         epoch += 1
-        if score > best["score"]:
-            best = {"score": score, "epoch": epoch, "parameters": _copy(p)}
-        save()
-        run.epoch_ended(
-            {
-                "epoch": epoch,
-                "epochs": config.epochs,
-                "loss": losses,
+        line = {
+            "epoch": epoch,
+            "epochs": config.epochs,
+            "loss": losses,
+            "train_s": round(trained - started, 4),
+        }
+        if epoch % config.validate_every == 0 or epoch == config.epochs:
+            score = model.validate()
+            if score > best["score"]:
+                best = {"score": score, "epoch": epoch, "parameters": _copy(p)}
+            save()
+            line |= {
                 f"valid_{config.select}": score,
                 "best_epoch": best["epoch"],
-                "train_s": round(trained - started, 4),
                 "valid_s": round(time.perf_counter() - trained, 4),
             }
-        )
+        run.epoch_ended(line)
     with torch.no_grad():
         for name, tensor in p.items():
             tensor.copy_(best["parameters"][name])
@@ -98,7 +100,7 @@ def train(model: TorchRecommender, run: Run) -> None:
 def _run_phase(
     phase: Phase,
     p: Parameters,
-    optimiser: torch.optim.Adam,
+    optimiser: Optimiser,
     batch_size: int,
     generator: torch.Generator,
     epoch: int,
@@ -107,13 +109,14 @@ def _run_phase(
     """One pass over a phase's examples in a fresh order; the mean loss of its batches."""
     order = torch.randperm(phase.examples, generator=generator)
     total, batches = torch.zeros((), dtype=torch.float64, device=device), 0
-    if phase.fused is not None:
+    if phase.steps is not None:
         stretch = max(1, CHUNK // batch_size) * batch_size
         for rows in torch.split(order, stretch):
             n = math.ceil(len(rows) / batch_size)
-            total += _finite(phase.fused(optimiser, rows), epoch, phase.name) * n
+            total += _finite(phase.steps(optimiser, rows), epoch, phase.name) * n
             batches += n
         return float(total / max(batches, 1))
+    assert phase.loss is not None and isinstance(optimiser, torch.optim.Optimizer)
     order = order.to(device)
     for rows in torch.split(order, batch_size):
         optimiser.zero_grad(set_to_none=True)

@@ -1,0 +1,44 @@
+"""Operations that equations need and that torch and numpy spell differently, on arrays of either.
+
+With them a model's query can be answered from vectors in the graph by numpy alone, which loads twenty times faster.
+Complex vectors hold their real parts in the first half and their imaginary parts in the second.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from kgkit.lazy import np, torch
+
+A = TypeVar("A")  # np.ndarray or torch.Tensor; an equation's arrays are all of one kind
+
+
+def join(*parts: A) -> A:
+    """Arrays [..., a], [..., b] beside each other: [..., a + b]."""
+    both: Any = np.concatenate(parts, -1) if isinstance(parts[0], np.ndarray) else torch.cat(parts, -1)
+    found: A = both
+    return found
+
+
+def halves(x: Any) -> tuple[Any, Any]:
+    """The first and second half of the last axis."""
+    d = x.shape[-1] // 2
+    return x[..., :d], x[..., d:]
+
+
+def product(a: Any, b: Any) -> Any:
+    """a * b of complex vectors [..., 2 k]."""
+    (ar, ai), (br, bi) = halves(a), halves(b)
+    return join(ar * br - ai * bi, ar * bi + ai * br)
+
+
+def conjugate(a: Any) -> Any:
+    """The conjugate of complex vectors [..., 2 k]."""
+    real, imaginary = halves(a)
+    return join(real, -imaginary)
+
+
+def turn(phase: Any) -> Any:
+    """exp(i phase), of modulus one: [..., k] -> complex [..., 2 k]."""
+    of = np if isinstance(phase, np.ndarray) else torch
+    return join(of.cos(phase), of.sin(phase))

@@ -1,0 +1,118 @@
+"""What the kinds of models do differently within a run: how data are parted, what is measured, what is written back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kgkit.errors import ConfigError, EmptyExtraction
+from kgkit.evaluate import protocol, splits, triple_leaks, triple_split
+from kgkit.evaluate.link_prediction import evaluate_links
+from kgkit.model import LinkPredictor, Model, Recommender, Task
+from kgkit.store.port import Answers
+from kgkit.writeback import recommendations
+
+if TYPE_CHECKING:
+    from kgkit.graph import TrainingGraph
+    from kgkit.pipeline import TrainOptions
+    from kgkit.run import Run
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a run that depend on the model's task.
+
+    split: parts the graph's data, and refuses a split that leaks; what it noticed goes into the run's record.
+    evaluate: metrics by part; tables too long for the record go into files of the run's folder.
+    """
+
+    split: Callable[[Any, TrainingGraph, TrainOptions, Run], Any]
+    save_split: Callable[[Any, Path], None]
+    load_split: Callable[[Path], Any]
+    evaluate: Callable[[Any, Any, TrainOptions, Run], dict[str, dict[str, float]]]
+    answers: Callable[[Any, TrainingGraph, TrainOptions], list[Answers]]
+
+
+def steps_of(model: Model) -> Steps:
+    """Raises ConfigError for a task that cannot be trained on its own."""
+    try:
+        return _STEPS[model.task]
+    except KeyError:
+        raise ConfigError(f"{model.name} is a {model.task} model, which this command cannot train") from None
+
+
+def ratios_of(options: TrainOptions, default: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The ratio of training, validation and test. Raises ConfigError for anything but three positive numbers."""
+    if options.ratios is None:
+        return default
+    words = options.ratios.split(":")
+    if len(words) != 3 or not all(w.isdigit() and int(w) for w in words):
+        raise ConfigError(f"--ratios must be three positive numbers such as 8:1:1, got {options.ratios!r}")
+    train, valid, test = (int(w) for w in words)
+    return train, valid, test
+
+
+# -- recommenders ------------------------------------------------------------------------------------------------
+
+
+def _split_pairs(model: Recommender, graph: TrainingGraph, options: TrainOptions, run: Run) -> splits.Split:
+    if options.split not in (None, "random"):
+        raise ConfigError(f"--split {options.split} is for models of facts: {model.name} parts purchases at random")
+    split = splits.split_pairs(graph, model.config.seed, ratios_of(options, (6, 2, 2)))
+    splits.check_leaks(split, graph)
+    return split
+
+
+def _evaluate_pairs(
+    model: Recommender, split: splits.Split, options: TrainOptions, run: Run
+) -> dict[str, dict[str, float]]:
+    return protocol.evaluate(
+        model,
+        split,
+        batch_size=getattr(model.config, "batch_size", 128),
+        memory=options.memory,
+        seed=model.config.seed,
+    )
+
+
+def _recommended(model: Recommender, graph: TrainingGraph, options: TrainOptions) -> list[Answers]:
+    return [Answers("RECOMMENDED", recommendations(model, graph, options.top))] if options.top else []
+
+
+# -- link predictors ---------------------------------------------------------------------------------------------
+
+
+def _split_facts(
+    model: LinkPredictor, graph: TrainingGraph, options: TrainOptions, run: Run
+) -> triple_split.TripleSplit:
+    if not len(graph.triples):
+        raise EmptyExtraction(
+            "the graph has no facts to learn from: ingest some (`kgkit ingest triples ...`) or widen --triples-query"
+        )
+    split = triple_split.split_triples(
+        graph, options.split, ratios_of(options, (8, 1, 1)), model.config.seed
+    )
+    found = triple_leaks.find_leaks(split, graph.relations.ids.to_pylist())
+    run.record["leaks"] = found
+    run.observe("notes", {"lines": triple_leaks.leak_lines(found)})
+    return split
+
+
+def _evaluate_facts(
+    model: LinkPredictor, split: triple_split.TripleSplit, options: TrainOptions, run: Run
+) -> dict[str, dict[str, float]]:
+    found = evaluate_links(model, split, memory=options.memory, raw=options.raw)
+    run.save_json("ranking.json", {"by_relation": found.by_relation, "by_category": found.by_category})
+    return found.metrics
+
+
+_STEPS = {
+    Task.RECOMMENDATION: Steps(
+        _split_pairs, splits.save, splits.load, _evaluate_pairs, _recommended
+    ),
+    Task.LINK_PREDICTION: Steps(
+        _split_facts, triple_split.save, triple_split.load, _evaluate_facts, lambda model, graph, options: []
+    ),
+}

@@ -1,0 +1,238 @@
+"""The base of knowledge-graph embeddings: options, equations as methods, and a step's loss over sampled or all entities.
+
+A model writes `init` (its tables), `tail_query` (what (h, r, ?) asks), `head_query` unless it answers (?, r, t) by
+reciprocal relations only, and, where candidates are not just the rows of `entity`, `answers`. Tables whose names begin
+with "entity" or "relation" have a row an entity or relation, and training touches a batch's rows only.
+
+Equations take `p`, tables by name, as torch tensors or as numpy arrays, so that a query can be answered from vectors in
+the graph without torch; what both do not share stands in `kgkit.nn.either`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kgkit.config import option
+from kgkit.errors import ConfigError, EmptyExtraction
+from kgkit.lazy import np, torch
+from kgkit.model import LinkPredictor
+from kgkit.nn.similarity import Candidates
+from kgkit.train.gradient_model import GradientConfig, GradientModel, Optimiser, Parameters, Phase
+from kgkit.train.losses import ALL, LOSSES, SAMPLED, LossSettings
+from kgkit.train.negatives import SAMPLERS
+
+if TYPE_CHECKING:
+    from kgkit.arrays import Floats
+    from kgkit.evaluate.triple_split import TripleSplit
+
+TRAININGS = ("sampled", "1-vs-all", "k-vs-all")
+
+
+@dataclass(frozen=True)
+class KGEConfig(GradientConfig):
+    """Options of every knowledge-graph embedding; a step takes `batch_size` facts (k-vs-all: distinct queries)."""
+
+    dim: int = option(100, "embedding size d", ge=1)
+    epochs: int = option(100, "passes over the training facts", ge=1)
+    batch_size: int = option(1024, "facts a step; of k-vs-all, distinct queries", ge=1)
+    learning_rate: float = option(1e-3, "learning rate eta of the optimiser", gt=0)
+    validate_every: int = option(10, "epochs between two looks at validation, with a checkpoint each", ge=1)
+    optimiser: str = option("adam", "how parameters follow gradients", choices=("adam", "adagrad", "sgd"))
+    training: str = option("sampled", "what a fact is compared with", choices=TRAININGS)
+    loss: str = option("margin", "loss (1-vs-all, k-vs-all: bce, cross-entropy or softplus)", choices=LOSSES)
+    margin: float = option(1.0, "margin gamma of margin and self-adversarial loss", ge=0)
+    smoothing: float = option(0.0, "label smoothing of bce and cross-entropy", ge=0, lt=1)
+    temperature: float = option(1.0, "temperature alpha of self-adversarial loss", ge=0)
+    negatives: int = option(1, "sampled negatives a fact (shared: a batch)", ge=1)
+    shared: bool = option(False, "a batch shares its negatives: scores are one matrix product")
+    sampler: str = option("uniform", "which end of a fact is replaced how often", choices=SAMPLERS)
+    filtered: bool = option(True, "never take a known fact for a negative")
+    reciprocal: bool = option(False, "a second relation for each, from tail to head, answers (?, r, t)")
+    dropout: float = option(0.0, "share of a query's entries set to zero while training", ge=0, lt=1)
+    n3: float = option(0.0, "weight of the nuclear 3-norm (Lacroix et al. 2018, Eq. 4)", ge=0)
+    select: str = option(
+        "mrr", "validation metric that picks the best epoch", choices=("mrr", "hits@1", "hits@3", "hits@10")
+    )
+    validate_on: int = option(0, "validate on so many facts, drawn by seed (0: all)", ge=0)
+
+
+class KGEModel(GradientModel, LinkPredictor):
+    """A link predictor trained by gradient."""
+
+    config: KGEConfig
+    split: TripleSplit
+    whole: ClassVar[bool] = False  # a step needs all rows of the tables (an encoder over the graph)
+    fused_kind: ClassVar[str] = ""  # the model's name among the compiled interactions of kgkit.native.triples
+    training: bool = False  # within a training step: dropout is on
+    scoring: Parameters  # what queries and candidates are made of outside training
+
+    # -- equations -----------------------------------------------------------------------------------------------
+    @abstractmethod
+    def tail_query(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
+        """What (h, r, ?) asks. heads, relations: int64 [...] -> [..., d]."""
+
+    def head_query(self, p: Parameters, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
+        """What (?, r, t) asks: of models with reciprocal relations, what (t, r + R, ?) asks."""
+        return self.tail_query(p, tails, relations + len(p["relation"]) // 2)
+
+    def answers(self, p: Parameters, entities: Any, relations: Any = None) -> Candidates:
+        """Candidates. entities: int64 [...] or slice(None) for all; relations: int64 [...], for `relational` models."""
+        bias = p.get("entity_bias")
+        return Candidates(p["entity"][entities], None if bias is None else bias[entities])
+
+    def encode(self, p: Parameters) -> Parameters:
+        """From parameters to the tables of the equations above: the same, unless there is an encoder."""
+        return p
+
+    def score(
+        self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor, tails: torch.Tensor
+    ) -> torch.Tensor:
+        """f(h, r, t). int64 [B] each -> float32 [B]."""
+        from kgkit.nn.similarity import paired
+
+        query = self._drop(self.tail_query(p, heads, relations))
+        return paired(self.similarity, query, self.answers(p, tails, relations))
+
+    def cubes(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The sum of the cubed moduli of a vector's entries, for N3: [..., d] -> [...]."""
+        return vectors.abs().pow(3).sum(-1)
+
+    def nuclear(
+        self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor, tails: torch.Tensor
+    ) -> torch.Tensor:
+        """The mean over facts, int64 [B] each, of their vectors' cubed entries (Lacroix et al. 2018, Eq. 4 and 6)."""
+        entity, relation = p["entity"], p["relation"]
+        return (self.cubes(entity[heads]) + self.cubes(relation[relations]) + self.cubes(entity[tails])).mean()
+
+    # -- tables --------------------------------------------------------------------------------------------------
+    @property
+    def relation_rows(self) -> int:
+        """Rows of the relation tables: R, or 2 R with reciprocal relations."""
+        return self.split.relations * (2 if self.config.reciprocal else 1)
+
+    @property
+    def row_wise(self) -> bool:
+        """Whether a step touches only its batch's rows."""
+        return self.config.training == "sampled" and not self.whole
+
+    def tables(self) -> dict[str, str]:
+        return {"Entity": "entity", "Relation": "relation"}
+
+    def embeddings(self) -> dict[str, Floats]:
+        """Vectors of entities [N, d] and relations [R, d]; reciprocal ones beside each other, [R, 2 d]."""
+        found = {k: self.scoring[v].detach().cpu().numpy() for k, v in self.tables().items()}
+        if self.config.reciprocal:
+            found["Relation"] = np.concatenate(np.split(found["Relation"], 2), axis=1)
+        return found
+
+    def begin_from(self, vectors: Mapping[str, Floats]) -> None:
+        given = dict(vectors)
+        relation = given.get("Relation")
+        if relation is not None:
+            if self.config.reciprocal and relation.shape[1] == 2 * self.parameters["relation"].shape[1]:
+                relation = np.concatenate(np.split(relation, 2, axis=1))
+            if relation.shape == tuple(self.parameters["relation"].shape):
+                given["Relation"] = relation
+            else:  # of another form (translations, phases, matrices): the model learns its own
+                del given["Relation"]
+        super().begin_from(given)
+
+    def setup(self, generator: torch.Generator) -> None:
+        from kgkit.train.kge_steps import AllSteps, SampledSteps
+
+        c = self.config
+        if not len(self.split.train):
+            raise EmptyExtraction("there is no training fact: ingest facts, or widen --triples-query")
+        known = SAMPLED if c.training == "sampled" else ALL
+        if c.loss not in known:
+            raise ConfigError(f"--loss {c.loss} is not for --training {c.training}: use {', '.join(known)}")
+        if c.training != "sampled" and self.relational:
+            raise ConfigError(f"{self.name} cannot score all entities at once: use --training sampled")
+        if not c.reciprocal and type(self).head_query is KGEModel.head_query:
+            raise ConfigError(f"{self.name} answers (?, r, t) by reciprocal relations: leave --reciprocal on")
+        self.settings = LossSettings(c.margin, c.smoothing, c.temperature)
+        self.steps = SampledSteps(self) if c.training == "sampled" else AllSteps(self)
+
+    def prepare(self, graph: Any, split: Any) -> None:
+        super().prepare(graph, split)
+        self.settle()
+
+    # -- training ------------------------------------------------------------------------------------------------
+    def phases(self) -> list[Phase]:
+        return [self.steps.phase()]
+
+    def epoch_begins(self, generator: torch.Generator) -> None:
+        self.generator = torch.Generator(self.device).manual_seed(generator.initial_seed())
+        torch.manual_seed(generator.initial_seed())  # dropout has no generator of its own
+
+    def unit_norms(self) -> dict[str, float]:
+        """The length that the rows of a table have, by table, held after every step."""
+        return {}
+
+    def make_optimiser(self) -> Optimiser:
+        from kgkit.train.row_optimiser import RowOptimiser
+
+        c = self.config
+        if self.row_wise:
+            return RowOptimiser(
+                c.optimiser,  # type: ignore[arg-type]
+                self.trained(),
+                c.learning_rate,
+                unit_norm=self.unit_norms(),
+                fused=c.fused,
+            )
+        kinds = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad, "sgd": torch.optim.SGD}
+        return kinds[c.optimiser](list(self.trained().values()), lr=c.learning_rate, fused=True)
+
+    def validate(self) -> float:
+        from kgkit.evaluate.link_prediction import validation_link_metric
+
+        c = self.config
+        self.settle()
+        most = c.validate_on or None
+        return validation_link_metric(self, self.split, c.select, most=most, seed=c.seed)
+
+    def _drop(self, queries: torch.Tensor) -> torch.Tensor:
+        if not self.training or not self.config.dropout:
+            return queries
+        return torch.nn.functional.dropout(queries, self.config.dropout)
+
+    # -- what LinkPredictor promises -----------------------------------------------------------------------------
+    def fit(self, graph: Any, split: Any, run: Any) -> None:
+        super().fit(graph, split, run)
+        self.settle()
+
+    def restore(self, graph: Any, split: Any, run: Any) -> None:
+        super().restore(graph, split, run)
+        self.settle()
+
+    def settle(self) -> None:
+        """Makes queries and candidates speak of the parameters as they are now."""
+        with torch.no_grad():
+            self.scoring = {k: v.detach() for k, v in self.encode(self.parameters).items()}
+
+    def tail_queries(self, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return self.tail_query(self.scoring, heads.to(self.device), relations.to(self.device))
+
+    def head_queries(self, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return self.head_query(self.scoring, relations.to(self.device), tails.to(self.device))
+
+    def candidates(self, relation: int | None = None) -> Candidates:
+        with torch.no_grad():
+            which = None if relation is None else torch.tensor(relation, device=self.device)
+            return self.answers(self.scoring, slice(None), which)
+
+
+def uniform(rows: int, columns: int, bound: float, generator: torch.Generator) -> torch.Tensor:
+    """float32 [rows, columns], uniform in (-bound, bound)."""
+    return (torch.rand(rows, columns, generator=generator) * 2 - 1) * bound
+
+
+def normal(rows: int, columns: int, deviation: float, generator: torch.Generator) -> torch.Tensor:
+    """float32 [rows, columns], normal around zero."""
+    return torch.randn(rows, columns, generator=generator) * deviation

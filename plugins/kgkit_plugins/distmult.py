@@ -1,0 +1,77 @@
+"""DistMult: relations as diagonal matrices (Yang et al., ICLR 2015, arXiv:1412.6575).
+
+    Eq. 2, M_r diagonal   f(h, r, t) = sum_i h_i r_i t_i
+
+It cannot tell (h, r, t) from (t, r, h). The paper trains with a margin of 1 and one negative an end (Eq. 3), AdaGrad
+and vectors of unit length; a softmax over many negatives does far better with the same equation (Kadlec et al. 2017,
+Ruffini et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kgkit.config import option
+from kgkit.hookspecs import hookimpl
+from kgkit.lazy import torch
+from kgkit.model import Model, Paper, Task
+from kgkit.nn.similarity import Similarity
+from kgkit.train.gradient_model import Parameters
+from kgkit.train.kge_model import KGEConfig, KGEModel, normal
+
+# Section 4: 100 dimensions, AdaGrad of rate 0.1, batches of a hundredth of the data (as many steps an epoch).
+_PAPER = {
+    "dim": 100, "optimiser": "adagrad", "learning_rate": 0.1, "loss": "margin", "margin": 1.0, "negatives": 2,
+}  # fmt: skip
+PUBLISHED = {
+    "wn18": {**_PAPER, "batch_size": 1414, "epochs": 300},
+    "fb15k": {**_PAPER, "batch_size": 4831, "epochs": 100},
+}
+
+
+class DistMult(KGEModel):
+    """The plugin."""
+
+    name = "distmult"
+    task = Task.LINK_PREDICTION
+    paper = Paper(
+        "Yang et al.",
+        2015,
+        "ICLR",
+        "Embedding Entities and Relations for Learning and Inference in Knowledge Bases",
+        arxiv="1412.6575",
+    )
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = PUBLISHED
+    similarity: Similarity = "dot"
+    fused_kind = "distmult"
+
+    @dataclass(frozen=True)
+    class Config(KGEConfig):
+        """Options of distmult."""
+
+        loss: str = option("cross-entropy", "loss", choices=("margin", "softplus", "bce", "cross-entropy"))
+
+    def init(self, generator: torch.Generator) -> Parameters:
+        d = self.config.dim
+        return {
+            "entity": normal(self.split.entities, d, 0.1, generator),
+            "relation": normal(self.relation_rows, d, 0.1, generator),
+        }
+
+    def tail_query(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
+        """h * r, so that its product with t is Eq. 2."""
+        return p["entity"][heads] * p["relation"][relations]
+
+    def head_query(self, p: Parameters, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
+        """r * t; with reciprocal relations, of the second relation."""
+        if self.config.reciprocal:
+            return super().head_query(p, relations, tails)
+        return self.tail_query(p, tails, relations)
+
+
+@hookimpl
+def register_models() -> list[type[Model]]:
+    """This file's models."""
+    return [DistMult]
