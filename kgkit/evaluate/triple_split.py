@@ -65,8 +65,8 @@ def split_triples(
                  relation at least one training fact, as PyKEEN's default does: of an order drawn by the seed, the
                  first fact of each entity and of each relation trains. Where that leaves too few, validation and
                  test shrink in proportion.
-    by-relation  each relation's facts in the ratio, rounded down, but at least one for validation and for test; a
-                 relation with fewer than three facts trains whole. Entities may be unseen.
+    by-relation  each relation's facts in the ratio, rounded down, but at least one for each part; a relation
+                 with fewer than three facts trains whole. Entities may be unseen.
     by-time      by `Triples.time`: the earliest train, the latest test; facts of one time in an order drawn by the
                  seed; facts without a time train, and do not count in the ratio. Entities may be unseen.
     None         given if any fact has a label, otherwise random.
@@ -151,7 +151,9 @@ def _by_relation(facts: Triples, relations: int, ratios: Sequence[int], rng: np.
     order = order[np.argsort(facts.relation[order], kind="stable")]
     count = np.bincount(facts.relation, minlength=relations)
     whole = count < 3
-    n_valid, n_test = (np.where(whole, 0, np.maximum(count * r // sum(ratios), 1)) for r in ratios[1:])
+    n_valid, n_test = (np.maximum(count * r // sum(ratios), 1) for r in ratios[1:])
+    n_valid = np.where(whole, 0, np.minimum(n_valid, count - 2))
+    n_test = np.where(whole, 0, np.minimum(n_test, count - 1 - n_valid))
     relation = facts.relation[order]
     place = np.arange(n) - (np.cumsum(count) - count)[relation]  # of a fact among its relation's
     part = np.zeros(n, dtype=np.int8)
