@@ -99,7 +99,9 @@ def _bought(store: GraphStore, what: Extraction, users: NodeIndex, entities: Nod
 
 def _no_facts(store: GraphStore, what: Extraction) -> str:
     if what.hops is not None:
-        return f"{store.uri} holds no facts within --hops {what.hops} of an item: give a larger number or none"
+        return (
+            f"{store.uri} holds no facts within --hops {what.hops} of an item: give a larger number or none"
+        )
     return (
         f"{store.uri} holds no facts, and this model reads nothing else: ingest a knowledge graph first "
         "(`kgkit ingest triples FILE`)"

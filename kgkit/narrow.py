@@ -176,9 +176,7 @@ class Narrowed:
         for step in core.steps[1:]:
             self.steps.append(Kept(f"core, round {step.round}", step.entities, step.relations, step.facts))
         kept = facts.filter(pa.array(core.facts))
-        return pa.table(
-            {c: kept[c].cast(pa.string()) if c in _CODED else kept[c] for c in kept.column_names}
-        )
+        return pa.table({c: kept[c].cast(pa.string()) if c in _CODED else kept[c] for c in kept.column_names})
 
 
 def aligned_items(store: GraphStore, *, some: bool = True) -> pa.Array:

@@ -122,7 +122,9 @@ def _refuse_repeated(facts: _Facts, relations: int, names: Sequence[str]) -> Non
     seen = []
     for place in np.flatnonzero(sides).tolist():
         one, two = divmod(place, len(PARTS))
-        where = f"both in {PARTS[one]} and in {PARTS[two]}" if one != two else f"more than once in {PARTS[one]}"
+        where = (
+            f"both in {PARTS[one]} and in {PARTS[two]}" if one != two else f"more than once in {PARTS[one]}"
+        )
         seen.append(f"{int(sides[place]):,} facts {where}")
     row = int(first[0])
     raise LeakError(
@@ -144,7 +146,8 @@ def _crowded(facts: _Facts) -> Ints:
     """Rows of the facts that share both ends with another."""
     ordered = facts.pair[facts.order]
     as_next = np.append(ordered[1:] == ordered[:-1], False)[: len(ordered)]
-    return facts.order[as_next | np.append(False, as_next)[: len(ordered)]]
+    crowded: Ints = facts.order[as_next | np.append(False, as_next)[: len(ordered)]]
+    return crowded
 
 
 def _in_training(found: _Matches, facts: _Facts, part: int) -> Bools:

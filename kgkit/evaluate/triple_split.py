@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kgkit.config import unknown_name
 from kgkit.errors import ConfigError, EmptyExtraction
@@ -188,7 +188,7 @@ def count_unseen(split: TripleSplit) -> dict[str, int]:
 
 def save(split: TripleSplit, path: Path) -> None:
     """Writes a split as an npz file at exactly this path: int32 [3, facts] (head, relation, tail) a part."""
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.stack([part.head, part.relation, part.tail]).astype(np.int32)
         for name, part in zip(PARTS, (split.train, split.valid, split.test), strict=True)
     }

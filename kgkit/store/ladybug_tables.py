@@ -56,7 +56,9 @@ def create_tables(engine: Engine) -> None:
             engine.rows(f"CREATE REL TABLE IF NOT EXISTS {identifier(edge.type)}({ends}{columns})")
             continue
         for name in lacking(engine, edge):
-            engine.rows(f"ALTER TABLE {identifier(edge.type)} ADD {identifier(name)} {edge_columns(edge)[name]}")
+            engine.rows(
+                f"ALTER TABLE {identifier(edge.type)} ADD {identifier(name)} {edge_columns(edge)[name]}"
+            )
     macros = {row[0] for row in engine.rows("CALL SHOW_MACROS() RETURN *")}
     for name, text in _MACROS.items():
         if name not in macros:

@@ -223,7 +223,10 @@ class GraphStore(ABC):
 
     @abstractmethod
     def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Relationships in bounded tables with columns head, tail (string ids) and the properties (`edge_properties` when None)."""
+        """Relationships in bounded tables with columns head, tail (string ids) and the properties.
+
+        All of `edge_properties` when None.
+        """
 
     @abstractmethod
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
