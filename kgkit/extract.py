@@ -9,43 +9,53 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kgkit.arrays import Bools, Doubles, Ints
+from kgkit.arrays import Bools, Bytes, Doubles, Ints
 from kgkit.errors import ConfigError, EmptyExtraction, LeakError
 from kgkit.graph import IdMap, Interactions, TrainingGraph, Triples, distinct
 from kgkit.queries import PURCHASES, TRIPLES, EdgeQuery
+from kgkit.schema import SPLITS
 from kgkit.store.port import EdgeColumns, GraphStore, NodeIndex
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """Which subgraph. `hops`: only facts within so many steps of an item; the queries: people's own Cypher or None."""
+    """Which subgraph. `hops`: only facts within so many steps of an item; the queries: people's own Cypher or None.
+
+    `labels`: also the facts' split and time (`Triples.split`, `Triples.time`).
+    """
 
     queries: tuple[EdgeQuery, ...] = (PURCHASES, TRIPLES)
     hops: int | None = None
     triples_query: str | None = None
     interactions_query: str | None = None
+    labels: bool = False
 
 
 def extract(store: GraphStore, what: Extraction = Extraction()) -> TrainingGraph:
     """Reads the subgraph by Cypher into dense-id arrays.
 
     Items are the entities with an item_id or a purchase; entities are the items and the ends of extracted facts; users
-    are those with an interaction.
+    are those with an interaction. Without the query PURCHASES there are no items and no users, and the entities are
+    the ends of facts.
     Raises ConfigError for a query that writes or lacks a column, LeakError for one that returns what a model wrote,
-    EmptyExtraction for a graph without items.
+    EmptyExtraction for a graph without items, or without facts when nothing else is read.
     """
     users, entities = store.node_index("User"), store.node_index("Entity")
-    if what.interactions_query:
-        bought = _own_interactions(store, what.interactions_query, users, entities)
-    else:
-        bought = store.edges("PURCHASED", users, entities, properties=PURCHASES.properties)
-    is_item = _item_rows(store, entities)
-    is_item[bought.target] = True
-    if not is_item.any():
-        raise EmptyExtraction(
-            f"{store.uri} holds no items: ingest purchases or an alignment first (`kgkit ingest`)"
-        )
+    bought = _bought(store, what, users, entities)
+    is_item = np.zeros(len(entities), dtype=bool)
+    if PURCHASES in what.queries or what.hops is not None:
+        is_item = _item_rows(store, entities)
+        is_item[bought.target] = True
+        if not is_item.any():
+            raise EmptyExtraction(
+                f"{store.uri} holds no items: ingest purchases or an alignment first (`kgkit ingest`)"
+                + ("" if PURCHASES in what.queries else ", or leave out --hops, which counts from items")
+            )
     facts, names = _facts(store, what, entities, np.flatnonzero(is_item))
+    if PURCHASES not in what.queries:
+        is_item[:] = False
+        if len(facts.source) == 0:
+            raise EmptyExtraction(_no_facts(store, what))
 
     used = is_item.copy()
     used[facts.source] = True
@@ -70,7 +80,31 @@ def extract(store: GraphStore, what: Extraction = Extraction()) -> TrainingGraph
             entity_of_row[facts.target],
             int(used.sum()),
             len(relation_keys),
+            _labels(facts) if what.labels else None,
         ),
+    )
+
+
+def _bought(store: GraphStore, what: Extraction, users: NodeIndex, entities: NodeIndex) -> EdgeColumns:
+    """The purchases, with count, last and rating; none for a model that reads none."""
+    if PURCHASES not in what.queries:
+        if what.interactions_query:
+            raise ConfigError("--interactions-query: this model reads no purchases; leave the option out")
+        none = np.zeros(0, dtype=np.int64)
+        return EdgeColumns(none, none, {p: none for p in PURCHASES.properties})
+    if what.interactions_query:
+        return _own_interactions(store, what.interactions_query, users, entities)
+    return store.edges("PURCHASED", users, entities, properties=PURCHASES.properties)
+
+
+def _no_facts(store: GraphStore, what: Extraction) -> str:
+    if what.hops is not None:
+        return (
+            f"{store.uri} holds no facts within --hops {what.hops} of an item: give a larger number or none"
+        )
+    return (
+        f"{store.uri} holds no facts, and this model reads nothing else: ingest a knowledge graph first "
+        "(`kgkit ingest triples FILE`)"
     )
 
 
@@ -99,9 +133,12 @@ def _facts(
         for table in store.read_nodes("Relation", ["rid"])
         for name, rid in zip(table["id"].to_pylist(), table["rid"].to_pylist(), strict=True)
     }
-    if what.hops is not None:
+    held = store.edge_properties("FACT") if what.labels else []
+    wanted = [*TRIPLES.properties, *(p for p in TRIPLES.optional if p in held)]
+    if what.hops is not None and wanted == list(TRIPLES.properties):
         return store.facts_around(items, what.hops, entities), names
-    return store.edges("FACT", entities, entities, properties=TRIPLES.properties), names
+    facts = store.edges("FACT", entities, entities, properties=wanted)
+    return (facts if what.hops is None else _within(facts, items, what.hops, len(entities))), names
 
 
 def _within(facts: EdgeColumns, items: Ints, hops: int, n: int) -> EdgeColumns:
@@ -129,9 +166,45 @@ def _dense_relations(rid: Ints, names: dict[int, str]) -> tuple[Ints, pa.Array]:
     return lookup[rid], pa.array(keys, pa.string())
 
 
-def _triples(head: Ints, relation: Ints, tail: Ints, n: int, r: int) -> Triples:
-    """Sorted and distinct. One int64 key a fact sorts several times faster than a lexsort of three columns."""
-    if n and r and n * n * r < 2**62:
+def _labels(facts: EdgeColumns) -> tuple[Bytes, Ints]:
+    """split and time of the facts, as `Triples` has them; -1 and 0 where the graph has none."""
+    n = len(facts.source)
+    split, time = np.full(n, -1, dtype=np.int8), np.zeros(n, dtype=np.int64)
+    if "split" in facts.columns:
+        encoded = pa.array(facts.columns["split"], from_pandas=True).dictionary_encode()
+        codes = []
+        for text in encoded.dictionary.to_pylist():
+            if text not in SPLITS:
+                raise ConfigError(f"a fact has the split {text!r}: it must be {', '.join(SPLITS)} or missing")
+            codes.append(SPLITS.index(text))
+        place = np.asarray(pc.fill_null(encoded.indices, -1), dtype=np.int64)
+        split = np.array([*codes, -1], dtype=np.int8)[place]
+    if "time" in facts.columns:
+        time = _filled(facts.columns["time"], 0).astype(np.int64)
+    return split, time
+
+
+def _triples(
+    head: Ints, relation: Ints, tail: Ints, n: int, r: int, labels: tuple[Bytes, Ints] | None = None
+) -> Triples:
+    """Sorted and distinct; of a fact that comes twice the last labels count.
+
+    One int64 key a fact sorts several times faster than a lexsort of three columns.
+    """
+    small = n * n * r < 2**62
+    if labels is not None:
+        # Both sorts are stable.
+        order = (
+            np.argsort((head * r + relation) * n + tail, kind="stable")
+            if small
+            else np.lexsort((tail, relation, head))
+        )
+        head, relation, tail = head[order], relation[order], tail[order]
+        last = (np.diff(head) != 0) | (np.diff(relation) != 0) | (np.diff(tail) != 0)
+        keep = np.flatnonzero(np.append(last, True)[: len(order)])
+        split, time = labels
+        return Triples(head[keep], relation[keep], tail[keep], split[order[keep]], time[order[keep]])
+    if n and r and small:
         key = distinct((head * r + relation) * n + tail)
         rest, tail = np.divmod(key, n)
         head, relation = np.divmod(rest, r)
@@ -192,6 +265,11 @@ def _own_table(store: GraphStore, option: str, cypher: str, query: EdgeQuery) ->
                 if not rows
                 else f"{option}: column {column} must hold ids as text, such as `x.id AS {column}`; got {bad!r}"
             )
+    for column in query.optional:
+        kind, called = (str, "text") if column == "split" else ((int, float), "a number")
+        for value in table.get(column, ()):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+                raise ConfigError(f"{option}: column {column} must hold {called} or null; got {value!r}")
     return table
 
 
@@ -213,7 +291,8 @@ def _own_triples(store: GraphStore, cypher: str, entities: NodeIndex) -> tuple[E
     ends = {"head": ids.take(pa.array(head)), "tail": ids.take(pa.array(tail))}
     rows = pa.table({**ends, "relation": encoded.cast(pa.string())})
     _refuse_answers(store, "--triples-query", "FACT", "COMPLETED", rows)
-    return EdgeColumns(head, tail, {"rid": rid}), names
+    more = {c: np.array(table[c], dtype=object) for c in TRIPLES.optional if c in table}
+    return EdgeColumns(head, tail, {"rid": rid, **more}), names
 
 
 def _own_interactions(store: GraphStore, cypher: str, users: NodeIndex, entities: NodeIndex) -> EdgeColumns:

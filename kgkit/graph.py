@@ -17,7 +17,7 @@ from kgkit.lazy import np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from kgkit.arrays import Doubles, Ints
+    from kgkit.arrays import Bytes, Doubles, Ints
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,17 @@ class Interactions:
 
 @dataclass(frozen=True)
 class Triples:
-    """Facts (head, relation, tail) by dense id, int64 [T] each, distinct, sorted by head, relation, tail."""
+    """Facts (head, relation, tail) by dense id, int64 [T] each, distinct, sorted by head, relation, tail.
+
+    split: int8 [T], places in `kgkit.schema.SPLITS` (0 train, 1 valid, 2 test), -1 for facts without a label;
+    time: int64 [T], seconds since 1970, 0 for unknown. Both None unless extraction was asked for labels.
+    """
 
     head: Ints
     relation: Ints
     tail: Ints
+    split: Bytes | None = None
+    time: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.head)
@@ -114,6 +120,10 @@ class TrainingGraph:
         it, tr = self.interactions, self.triples
         for array in (it.user, it.item, it.count, it.last, it.rating, tr.head, tr.relation, tr.tail):
             digest.update(np.ascontiguousarray(array).data)
+        for name, labels in (("split", tr.split), ("time", tr.time)):
+            if labels is not None:
+                digest.update(name.encode())
+                digest.update(np.ascontiguousarray(labels).data)
         return digest.hexdigest()
 
     @cached_property

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # A server answers nothing until a call ends, so its calls are kept short enough to show progress; the embedded
 # engine appends to a large table at a price per call, so its calls are few.
 _CALL = {"neo4j": 200_000}
+_FACT = ["head", "tail", "relation"]
+_ROW = "__row"
 _BYTES = 256 << 20  # of rows that are held at most, so that memory is bounded whatever the rows hold
 
 
@@ -92,13 +94,24 @@ class Writer:
     def _write_facts(self) -> None:
         if not self._facts:
             return
-        held, self._facts = pa.concat_tables(self._facts), []
+        # Files of one source may differ in whether they have labels.
+        held, self._facts = pa.concat_tables(self._facts, promote_options="default"), []
         self._nodes("Entity", pa.table({"id": _distinct(held["head"], held["tail"])}))
         self._tell_facts(held)
 
     def _tell_facts(self, facts: pa.Table) -> None:
-        facts = self._not_told_by_smaller_sources(facts)
-        self._edges("FACT", facts.append_column("source", _constant(self._source, facts.num_rows)))
+        labelled = facts.num_columns > len(_FACT)
+        if labelled:  # a join leaves rows in no order, and of a fact told twice the last labels count
+            facts = facts.append_column(_ROW, pa.array(range(facts.num_rows), pa.int64()))
+        own = self._not_told_by_smaller_sources(facts)
+        if labelled:
+            # Labels are the last source's, whatever its name: they go in without it.
+            others = facts.filter(pc.invert(pc.is_in(facts[_ROW], own[_ROW].combine_chunks())))
+            self._edges("FACT", others.drop_columns([_ROW]))
+            own = own.sort_by(_ROW).drop_columns([_ROW])
+        else:
+            self.matched["FACT"] += facts.num_rows - own.num_rows
+        self._edges("FACT", own.append_column("source", _constant(self._source, own.num_rows)))
 
     def _not_told_by_smaller_sources(self, facts: pa.Table) -> pa.Table:
         """A fact that several sources tell keeps the first of their names, whatever the order of ingestion."""
@@ -107,13 +120,10 @@ class Writer:
         ]
         if not others:
             return facts
-        key = ["head", "tail", "relation"]
         for stored in self._store.read_edges("FACT", ["relation", "source"]):
-            told = stored.filter(pc.less(stored["source"], self._source)).select(key)
+            told = stored.filter(pc.less(stored["source"], self._source)).select(_FACT)
             if told.num_rows:
-                left = facts.join(told, keys=key, join_type="left anti")
-                self.matched["FACT"] += facts.num_rows - left.num_rows
-                facts = left
+                facts = facts.join(told, keys=_FACT, join_type="left anti")
         return facts
 
     # -- alignments --------------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ class Narrowed:
 
     def _core(self, held: list[pa.Table]) -> pa.Table:
         """The facts that stay, and a step for every round."""
-        facts = pa.concat_tables(held).unify_dictionaries().combine_chunks() if held else _NO_FACTS
+        facts = _joined(held) if held else _NO_FACTS
         ends = pa.concat_arrays([facts["head"].combine_chunks(), facts["tail"].combine_chunks()])
         if not pa.types.is_dictionary(ends.type):
             ends = ends.dictionary_encode()
@@ -176,7 +176,7 @@ class Narrowed:
         for step in core.steps[1:]:
             self.steps.append(Kept(f"core, round {step.round}", step.entities, step.relations, step.facts))
         kept = facts.filter(pa.array(core.facts))
-        return pa.table({c: kept[c].cast(pa.string()) for c in ("head", "relation", "tail")})
+        return pa.table({c: kept[c].cast(pa.string()) if c in _CODED else kept[c] for c in kept.column_names})
 
 
 def aligned_items(store: GraphStore, *, some: bool = True) -> pa.Array:
@@ -199,6 +199,7 @@ def aligned_items(store: GraphStore, *, some: bool = True) -> pa.Array:
     return items.take(pc.sort_indices(items))
 
 
+_CODED = ("head", "relation", "tail", "split")
 _NO_FACTS = pa.table(
     {c: pa.array([], pa.dictionary(pa.int32(), pa.string())) for c in ("head", "relation", "tail")}
 )
@@ -206,7 +207,13 @@ _NO_FACTS = pa.table(
 
 def _coded(facts: pa.Table) -> pa.Table:
     """The same with numbers in the place of strings, which is what the k-core holds in memory."""
-    return pa.table({c: facts[c].dictionary_encode() for c in ("head", "relation", "tail")})
+    return pa.table(
+        {c: facts[c].dictionary_encode() if c in _CODED else facts[c] for c in facts.column_names}
+    )
+
+
+def _joined(held: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(held, promote_options="default").unify_dictionaries().combine_chunks()
 
 
 class _Spool:

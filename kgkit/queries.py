@@ -21,7 +21,7 @@ class EdgeQuery:
     optional: tuple[str, ...] = ()
 
 
-TRIPLES = EdgeQuery("triples", "FACT", ("rid",), ("head", "relation", "tail"))
+TRIPLES = EdgeQuery("triples", "FACT", ("rid",), ("head", "relation", "tail"), ("split", "time"))
 PURCHASES = EdgeQuery(
     "interactions", "PURCHASED", ("count", "last", "rating"), ("user", "item"), ("count", "last", "rating")
 )

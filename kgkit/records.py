@@ -15,7 +15,12 @@ if TYPE_CHECKING:  # `kgkit --help` must not wait for pyarrow
 
 @dataclass(frozen=True)
 class Facts:
-    """Triples of a knowledge graph. Columns: head, relation, tail (string)."""
+    """Triples of a knowledge graph. Columns: head, relation, tail (string); optional split (string: train, valid or
+    test) and time (int64, seconds since 1970 UTC).
+
+    A fact has one split and one time: told again with others, by whatever source, it takes the last; told again
+    without, it keeps them.
+    """
 
     table: pa.Table
 

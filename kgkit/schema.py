@@ -1,7 +1,7 @@
 """The graph's labels, relationship types, keys and properties: the one place that names them.
 
     (:User {id}) -[:PURCHASED {source, count, first, last, rating}]-> (:Entity {id, name, item_id})
-    (:Entity) -[:FACT {relation, rid, source}]-> (:Entity)
+    (:Entity) -[:FACT {relation, rid, source, split, time}]-> (:Entity)
     (:User)   -[:HAS_ATTRIBUTE {relation, source}]-> (:Entity)     what is known of people: age group, region
     (:Entity) -[:COMPLETED {relation, score, run}]-> (:Entity)
     (:User)   -[:RECOMMENDED {score, rank, run}]-> (:Entity)
@@ -11,7 +11,8 @@
         {partial, records}: of what, and how far, an ingest has come that is not at its end
     (:Kgkit {id, value})      settings of the graph itself: schema version, how facts are stored
 
-`source` is the id of the Source that told of a relationship.
+`source` is the id of the Source that told of a relationship. Of a fact that came with a benchmark's or a clock's label,
+`split` is train, valid or test, and `time` is seconds since 1970.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class EdgeKind:
     key: tuple[str, ...]
     properties: dict[str, str]  # includes the key
     answer: bool = False  # written by models: never read by a training extraction
+    rare: tuple[str, ...] = ()  # properties that most graphs do not have, and that none pays for then
 
 
 NODES = {
@@ -80,7 +82,14 @@ NODES = {
 EDGES = {
     e.type: e
     for e in (
-        EdgeKind("FACT", "Entity", "Entity", ("relation",), {"relation": "string", "source": "string"}),
+        EdgeKind(
+            "FACT",
+            "Entity",
+            "Entity",
+            ("relation",),
+            {"relation": "string", "source": "string", "split": "string", "time": "int64"},
+            rare=("split", "time"),
+        ),
         EdgeKind(
             "HAS_ATTRIBUTE", "User", "Entity", ("relation",), {"relation": "string", "source": "string"}
         ),
@@ -116,6 +125,7 @@ EDGES = {
     )
 }
 
+SPLITS = ("train", "valid", "test")  # what FACT.split may say
 ITEM_PREFIX = "item:"  # id of an item that no alignment names (yet)
 
 

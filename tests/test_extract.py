@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +12,8 @@ from toygraph import ITEMS, facts, fill, purchases
 
 from kgkit.errors import ConfigError, EmptyExtraction, KgkitError, LeakError
 from kgkit.extract import Extraction, extract
-from kgkit.queries import PURCHASES
+from kgkit.queries import PURCHASES, TRIPLES
+from kgkit.store.open import open_store
 from kgkit.store.port import Answers, GraphStore, RunRecord
 
 GENRE_ONLY = (
@@ -22,6 +26,12 @@ GENRE_ONLY = (
 def filled(store: GraphStore) -> GraphStore:
     fill(store)
     return store
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[GraphStore]:
+    with open_store(tmp_path / "graph.lbug") as opened:
+        yield opened
 
 
 def _named(graph) -> tuple[set, set]:
@@ -144,3 +154,112 @@ def test_two_sources_of_one_pair_are_one_interaction(filled: GraphStore) -> None
 def test_unknown_ids_are_named(filled: GraphStore) -> None:
     with pytest.raises(ConfigError, match="nobody"):
         extract(filled).users.index("nobody")
+
+
+# -- facts alone, and their labels -------------------------------------------------------------------------------
+
+LABELLED = [
+    ("b", "r", "a", "train", 86_400),
+    ("a", "s", "b", "test", None),
+    ("c", "r", "a", None, 2**40),
+    ("a", "r", "b", "valid", -1),
+]
+FACTS_ONLY = Extraction((TRIPLES,), labels=True)
+
+
+def _tell(store: GraphStore, rows: list[tuple[str, str, str, str | None, int | None]]) -> None:
+    head, relation, tail, split, time = (list(c) for c in zip(*rows, strict=True))
+    table = {"head": head, "tail": tail, "relation": relation}
+    table |= {"split": pa.array(split, pa.string()), "time": pa.array(time, pa.int64())}
+    store.upsert_edges("FACT", pa.table(table), missing="create")
+
+
+def _labels(graph) -> dict:
+    e, r, t = graph.entities.ids.to_pylist(), graph.relations.ids.to_pylist(), graph.triples
+    rows = zip(t.head, t.relation, t.tail, t.split.tolist(), t.time.tolist(), strict=True)
+    return {(e[h], r[x], e[y]): (split, time) for h, x, y, split, time in rows}
+
+
+EXPECTED = {
+    ("a", "r", "b"): (1, -1),
+    ("a", "s", "b"): (2, 0),
+    ("b", "r", "a"): (0, 86_400),
+    ("c", "r", "a"): (-1, 2**40),
+}
+
+
+def test_a_model_of_facts_alone_needs_no_items(store: GraphStore) -> None:
+    _tell(store, LABELLED)
+    store.upsert_nodes("Entity", pa.table({"id": ["alone", "a"], "item_id": ["7", "8"]}))
+    store.upsert_nodes("User", pa.table({"id": ["u"]}))
+    graph = extract(store, FACTS_ONLY)
+    assert graph.entities.ids.to_pylist() == ["a", "b", "c"]
+    assert len(graph.items) == len(graph.users) == len(graph.interactions) == len(graph.item_entity) == 0
+    assert _labels(graph) == EXPECTED
+    assert list(_labels(graph)) == sorted(EXPECTED)
+    assert graph.triples.split.dtype == np.int8 and graph.triples.time.dtype == np.int64
+    near = extract(store, Extraction((TRIPLES,), hops=1, labels=True))
+    assert _labels(near) == EXPECTED  # item 8 touches them all
+    plain = extract(store, Extraction((TRIPLES,)))
+    assert plain.triples.split is None and plain.triples.time is None
+    assert plain.fingerprint != graph.fingerprint
+    store.upsert_edges("FACT", pa.table({"head": ["c"], "tail": ["a"], "relation": ["r"], "split": ["test"]}))
+    assert extract(store, Extraction((TRIPLES,))).fingerprint == plain.fingerprint
+    assert extract(store, FACTS_ONLY).fingerprint != graph.fingerprint
+
+
+def test_facts_without_labels_are_said_to_have_none(filled: GraphStore) -> None:
+    graph = extract(filled, FACTS_ONLY)
+    assert _named(graph)[0] == set(facts())
+    assert (graph.triples.split == -1).all() and (graph.triples.time == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (Extraction((TRIPLES,)), "holds no facts.*kgkit ingest triples"),
+        (Extraction((TRIPLES,), hops=2), "holds no items.*leave out --hops"),
+        (Extraction((TRIPLES,), triples_query=GENRE_ONLY), "--triples-query: the query returned no rows"),
+        (Extraction((TRIPLES,), interactions_query="RETURN 1"), "--interactions-query: this model reads no"),
+    ],
+)
+def test_no_facts_say_what_to_do(embedded: GraphStore, what: Extraction, message: str) -> None:
+    embedded.ensure_schema()
+    with pytest.raises(KgkitError, match=message):
+        extract(embedded, what)
+
+
+def test_no_facts_around_the_items_say_what_to_do(embedded: GraphStore) -> None:
+    _tell(embedded, LABELLED)
+    embedded.upsert_nodes("Entity", pa.table({"id": ["alone"], "item_id": ["7"]}))
+    with pytest.raises(EmptyExtraction, match="no facts within --hops 2 of an item"):
+        extract(embedded, Extraction((TRIPLES,), hops=2))
+
+
+OWN = "MATCH (h:Entity)-[f:FACT]->(t:Entity) RETURN h.id AS head, f.relation AS relation, t.id AS tail"
+
+
+def test_own_queries_may_return_labels(embedded: GraphStore) -> None:
+    _tell(embedded, LABELLED)
+    own = Extraction((TRIPLES,), triples_query=f"{OWN}, f.split AS split, f.time AS time", labels=True)
+    assert _labels(extract(embedded, own)) == EXPECTED
+    without = extract(embedded, Extraction((TRIPLES,), triples_query=OWN, labels=True))
+    assert set(_labels(without).values()) == {(-1, 0)}
+    twice = "UNWIND ['train', 'test', 'valid'] AS split MATCH (h:Entity)-[f:FACT]->(t:Entity) RETURN h.id AS head, "
+    twice += "f.relation AS relation, t.id AS tail, split ORDER BY split DESC"
+    last = extract(embedded, Extraction((TRIPLES,), triples_query=twice, labels=True))
+    assert len(last.triples) == 4 and set(last.triples.split.tolist()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("'dev' AS split", "a fact has the split 'dev': it must be train, valid, test or missing"),
+        ("1 AS split", "column split must hold text or null; got 1"),
+        ("'1999-01-01' AS time", "column time must hold a number or null; got '1999-01-01'"),
+    ],
+)
+def test_labels_that_mean_nothing_are_refused(embedded: GraphStore, columns: str, message: str) -> None:
+    _tell(embedded, LABELLED)
+    with pytest.raises(ConfigError, match=message):
+        extract(embedded, Extraction((TRIPLES,), triples_query=f"{OWN}, {columns}", labels=True))

@@ -127,6 +127,38 @@ def test_a_fact_of_two_sources_keeps_one_origin_in_either_order(store: GraphStor
     assert dump(store) == graph
 
 
+def test_each_file_keeps_its_label(store: GraphStore, tmp_path: Path) -> None:
+    train = write(tmp_path, "train.txt", "x\tr\ty\ny\tr\tz\n")
+    valid = write(tmp_path, "valid.txt", "x\ts\ty\ny\tr\tz\n")  # told before: the last label counts
+    test = write(tmp_path, "test.txt", "z\ts\ty\nx\ts\ty\nz\ts\ty\n")  # a source that comes before by name
+    for path in (train, valid, test):
+        report = bring(store, "triples", path, split=path.stem)
+        assert not report.sources[0].unchanged
+    facts = {
+        ("x", "y", "r"): {"source": "triples:train.txt", "split": "train"},
+        ("y", "z", "r"): {"source": "triples:train.txt", "split": "valid"},
+        ("x", "y", "s"): {"source": "triples:test.txt", "split": "test"},
+        ("z", "y", "s"): {"source": "triples:test.txt", "split": "test"},
+    }
+    assert dump(store)["FACT"] == {key: {"relation": key[2], **row} for key, row in facts.items()}
+    assert (report.sources[0].written["FACT"], report.sources[0].matched["FACT"]) == (1, 1)
+    assert bring(store, "triples", test, split="test").sources[0].unchanged
+    assert not bring(store, "triples", test, split="valid").sources[0].unchanged
+    assert dump(store)["FACT"]["z", "y", "s"]["split"] == "valid"
+    assert not bring(store, "triples", test).sources[0].unchanged
+    assert dump(store)["FACT"]["z", "y", "s"]["split"] == "valid"  # told again without, it keeps its label
+
+
+def test_the_last_row_of_a_fact_says_its_time(store: GraphStore, tmp_path: Path) -> None:
+    bring(store, "triples", write(tmp_path, "a.txt", "k0\tr\tk1\n"))
+    rows = [(f"k{i % 50}", f"k{(i + 1) % 50}", i + 1) for i in range(500)]
+    log = write(tmp_path, "log.txt", "".join(f"{h}\tr\t{t}\t{time}\n" for h, t, time in rows))
+    bring(store, "triples", log, time_column="4")
+    assert {k[:2]: row["time"] for k, row in dump(store)["FACT"].items()} == {
+        (h, t): time for h, t, time in rows
+    }
+
+
 def test_ingesting_twice_changes_nothing(store: GraphStore, shop: dict[str, Any]) -> None:
     order = ("purchases", "alignment", "facts", "titles")
     graph = fill(store, shop, order)

@@ -68,6 +68,17 @@ def test_facts_within_hops_of_the_items(
     graph.close()
 
 
+@pytest.mark.parametrize("core", [1, 2])
+def test_labels_stay_with_the_facts_that_stay(graph: GraphStore, tmp_path: Path, core: int) -> None:
+    facts = [("i1", "r", "a"), ("a", "r", "b"), ("b", "r", "i1"), ("x", "r", "y")]
+    rows = "".join("\t".join([*fact, str(86_400 * i)]) + "\n" for i, fact in enumerate(facts, 1))
+    narrow = Narrow(3, entity_core=core)
+    bring(graph, "triples", tmp_path / "kg.txt", rows, narrow, split="test", time_column="4")
+    assert {(h, r, t): (row["split"], row["time"]) for (h, t, r), row in dump(graph)["FACT"].items()} == {
+        fact: ("test", 86_400 * i) for i, fact in enumerate(facts[:3], 1)
+    }
+
+
 def test_core_of_entities_and_relations(graph: GraphStore, tmp_path: Path) -> None:
     # d and e fall first, then relation s, which has one fact left, then c. The item stays with its single fact.
     facts = [*CHAIN, ("c", "r", "b"), ("a", "r", "b")]

@@ -164,14 +164,19 @@ def _contains(known: Ints, keys: Ints) -> Bools:
     return found
 
 
+def check_ratios(ratios: Sequence[int]) -> None:
+    """Raises ConfigError unless there are three positive ones."""
+    if len(ratios) != 3 or min(ratios) <= 0:
+        raise ConfigError(f"a split needs three positive ratios, such as 6:2:2; got {tuple(ratios)}")
+
+
 def split_pairs(graph: TrainingGraph, seed: int, ratios: Sequence[int] = (6, 2, 2)) -> Split:
     """Positives and as many negatives, permuted together and cut into training, validation and test.
 
     Validation and test are rounded down and the rest trains, as in the authors' code: 42,346 pairs at 6:2:2
     are 25,408/8,469/8,469. Raises EmptyExtraction when a part would be empty.
     """
-    if len(ratios) != 3 or min(ratios) <= 0:
-        raise ConfigError(f"a split needs three positive ratios, such as 6:2:2; got {tuple(ratios)}")
+    check_ratios(ratios)
     bought = graph.interactions
     drawn = sample_negatives(bought, len(graph.users), len(graph.items), seed)
     # One integer a pair, the label in its lowest bit: shuffling one array is several times faster than three.

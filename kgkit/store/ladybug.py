@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from kgkit.arrays import Floats, Ints
 from kgkit.errors import ReadOnlyStoreError, StoreError
-from kgkit.schema import EDGES, NODES, identifier
+from kgkit.schema import EDGES, NODES, EdgeKind, identifier
 from kgkit.store import ladybug_align, ladybug_answers, ladybug_tables, ladybug_write
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.port import (
@@ -161,8 +161,24 @@ class LadybugStore(GraphStore):
         for name in properties:
             if name not in columns:
                 raise StoreError(f"{kind} has no property {name!r}: it has {', '.join(columns)}")
-        returned = ["offset(id(a))", "offset(id(b))", *(f"r.{identifier(p)}" for p in properties)]
+        returned = ["offset(id(a))", "offset(id(b))", *self._returned(described, properties)]
         return f"MATCH {ladybug_write.pattern(described)} RETURN {', '.join(returned)}"
+
+    def _returned(self, kind: EdgeKind, properties: Sequence[str]) -> list[str]:
+        """Expressions for properties of `r`; a file that was never opened for writing may lack a column of today."""
+        absent = ladybug_tables.lacking(self._engine, kind) if self._read_only else []
+        types = ladybug_tables.edge_columns(kind)
+        return [f"CAST(NULL AS {types[p]})" if p in absent else f"r.{identifier(p)}" for p in properties]
+
+    def edge_properties(self, kind: str) -> list[str]:
+        described = ladybug_tables.edge_kind(kind)
+        absent = set(ladybug_tables.lacking(self._engine, described)) if described.rare else set()
+        for name in set(described.rare) - absent:
+            if not self._engine.rows(
+                f"MATCH {ladybug_write.pattern(described)} WHERE r.{identifier(name)} IS NOT NULL RETURN 1 LIMIT 1"
+            ):
+                absent.add(name)
+        return [name for name in described.properties if name not in absent]
 
     def edges(
         self, kind: str, source_index: NodeIndex, target_index: NodeIndex, *, properties: Sequence[str] = ()
@@ -216,8 +232,8 @@ class LadybugStore(GraphStore):
 
     def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
         described = ladybug_tables.edge_kind(kind)
-        names = list(described.properties) if properties is None else list(properties)
-        returned = ", ".join(["a.`id`", "b.`id`", *(f"r.{identifier(p)}" for p in names)])
+        names = self.edge_properties(kind) if properties is None else list(properties)
+        returned = ", ".join(["a.`id`", "b.`id`", *self._returned(described, names)])
         found = self._engine.arrow(f"MATCH {ladybug_write.pattern(described)} RETURN {returned}")
         yield from _bounded(found.rename_columns(["head", "tail", *names]))
 
@@ -318,6 +334,11 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
         return np.asarray(column, dtype=np.int64)
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return np.asarray(column.cast(pa.float64()), dtype=np.float64)
+    if pa.types.is_string(column.type) and len(column):  # texts repeat: an object a text, not one a row
+        encoded = column.combine_chunks().dictionary_encode()
+        texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+        found: np.ndarray = texts[np.asarray(pc.fill_null(encoded.indices, -1))]
+        return found
     return np.array(column.to_pylist(), dtype=object)
 
 

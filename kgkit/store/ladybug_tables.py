@@ -54,6 +54,11 @@ def create_tables(engine: Engine) -> None:
             columns = "".join(f", {identifier(p)} {t}" for p, t in edge_columns(edge).items())
             ends = f"FROM {identifier(edge.source)} TO {identifier(edge.target)}"
             engine.rows(f"CREATE REL TABLE IF NOT EXISTS {identifier(edge.type)}({ends}{columns})")
+            continue
+        for name in lacking(engine, edge):
+            engine.rows(
+                f"ALTER TABLE {identifier(edge.type)} ADD {identifier(name)} {edge_columns(edge)[name]}"
+            )
     macros = {row[0] for row in engine.rows("CALL SHOW_MACROS() RETURN *")}
     for name, text in _MACROS.items():
         if name not in macros:
@@ -77,11 +82,17 @@ def check_version(engine: Engine) -> None:
 
 
 def edge_columns(kind: EdgeKind) -> dict[str, str]:
-    """Properties of a relationship table with the engine's types, in the table's order."""
+    """Properties of a relationship table with the engine's types."""
     columns = {p: _ENGINE_TYPES[t] for p, t in kind.properties.items()}
     if kind.type == "FACT":
         columns["rid"] = "INT64"  # small integer of the relation: extraction reads it 3x as fast as the name
     return columns
+
+
+def lacking(engine: Engine, kind: EdgeKind) -> list[str]:
+    """Properties that the table of a relationship type, made before the schema had them, does not have yet."""
+    have = {row[1] for row in engine.rows(f"CALL TABLE_INFO('{kind.type}') RETURN *")}
+    return [name for name in edge_columns(kind) if name not in have]
 
 
 def node_columns(engine: Engine, label: str, *, side: bool = False) -> dict[str, str]:

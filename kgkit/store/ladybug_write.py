@@ -150,7 +150,8 @@ def edge_table(kind: EdgeKind, table: pa.Table) -> pa.Table:
             raise StoreError(f"{kind.type} has no property {name!r}: it has {', '.join(kind.properties)}")
     out = {name: keys(name, table) for name in ("head", "tail", *kind.key)}
     for name in table.column_names:
-        if name not in out and not pa.types.is_null(table[name].type):
+        # Nulls leave what is stored, so a column of nothing else is no column.
+        if name not in out and table[name].null_count < table.num_rows:
             out[name] = fit(name, table[name], types[name])
     return pa.table(out)
 

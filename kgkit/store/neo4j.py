@@ -238,6 +238,9 @@ class Neo4jStore(GraphStore):
         rows = neo4j_read.edge_rows(self._connection, kind, types, self._native)
         return _indexed(rows, decode(rows, types), source_index, target_index)
 
+    def edge_properties(self, kind: str) -> list[str]:
+        return neo4j_read.edge_properties(self._connection, kind)
+
     def edge_cypher(self, kind: str, properties: Sequence[str] = ()) -> str:
         native = self._native and kind == "FACT"
         columns = cypher.edge_columns(neo4j_read.chosen_properties(kind, properties), native)

@@ -55,6 +55,7 @@ KEY_LOOKUP = (
 )
 COUNT_NODES = "MATCH (n:{label}) RETURN count(n) AS n"  # from the count store
 COUNT_RELATIONSHIPS = "MATCH ()-[r:{type}]->() RETURN count(r) AS n"  # from the count store
+PROPERTY_KEYS = "CALL db.propertyKeys() YIELD propertyKey AS name RETURN name"  # those that were ever used
 COUNT_ITEMS = "MATCH (n:Entity) WHERE n.item_id IS NOT NULL RETURN count(n) AS n"
 # Which properties a label's nodes have, and of which types.
 PROPERTY_TYPES = (

@@ -175,6 +175,16 @@ def chosen_properties(kind: str, properties: Sequence[str]) -> dict[str, str]:
     return {name: known[name] for name in properties}
 
 
+def edge_properties(connection: Connection, kind: str) -> list[str]:
+    """See GraphStore.edge_properties. The server knows which names were ever used, for nodes too, and looks no further."""
+    kind_properties(kind)
+    described = EDGES[kind]
+    if not described.rare:
+        return list(described.properties)
+    used = {r["name"] for r in connection.read(cypher.PROPERTY_KEYS)}
+    return [name for name in described.properties if name in used or name not in described.rare]
+
+
 def relations(connection: Connection) -> dict[str, int]:
     """rid by name of relation."""
     return {r["id"]: r["rid"] for r in connection.read(cypher.RELATIONS)}
@@ -301,7 +311,7 @@ def read_edges(
     connection: Connection, kind: str, properties: Sequence[str] | None, native: bool
 ) -> Iterator[pa.Table]:
     """Tables of at most PART relationships with the string ids of their ends."""
-    names = EDGES[kind].properties if properties is None and kind in EDGES else properties or ()
+    names = edge_properties(connection, kind) if properties is None else properties
     types = chosen_properties(kind, list(names))
     ends = {label: key_map(connection, label) for label in {EDGES[kind].source, EDGES[kind].target}}
     native = native and kind == "FACT"

@@ -238,6 +238,8 @@ def _prepare(connection: Connection, kind: EdgeKind, table: pa.Table, missing: s
     for name in names:
         if name not in kind.properties:
             raise StoreError(f"{kind.type} has no property {name!r}: it has {', '.join(kind.properties)}")
+    # Nulls leave what is stored, so a column of nothing else is no column.
+    names = [n for n in names if n in kind.key or table[n].null_count < table.num_rows]
     columns = {k: text_column(table, k, kind.type) for k in kind.key}
     for name in names:
         if name not in kind.key:

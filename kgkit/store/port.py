@@ -16,6 +16,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from kgkit.arrays import Array, Floats, Ints
+from kgkit.schema import EDGES
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,13 @@ class GraphStore(ABC):
     ) -> EdgeColumns:
         """All relationships of one kind, by Cypher, straight into arrays. FACT offers the int64 property `rid`."""
 
+    def edge_properties(self, kind: str) -> list[str]:
+        """The properties of a kind that reading it whole takes: those of the schema, but for rare ones nobody has.
+
+        May name a rare one that nobody has where finding out is not worth it; never misses one.
+        """
+        return list(EDGES[kind].properties)
+
     @abstractmethod
     def edge_cypher(self, kind: str, properties: Sequence[str] = ()) -> str:
         """The Cypher that `edges` sends, for people to read."""
@@ -215,7 +223,10 @@ class GraphStore(ABC):
 
     @abstractmethod
     def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Relationships in bounded tables with columns head, tail (string ids) and the properties."""
+        """Relationships in bounded tables with columns head, tail (string ids) and the properties.
+
+        All of `edge_properties` when None.
+        """
 
     @abstractmethod
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:

@@ -8,7 +8,7 @@ import pytest
 
 from kgkit.arrays import Ints
 from kgkit.errors import ReadOnlyStoreError, StoreError
-from kgkit.schema import NODES
+from kgkit.schema import EDGES, NODES
 from kgkit.store.port import EdgeColumns, GraphStore
 from kgkit.testing.contract_write import ODD_IDS, facts, nodes, purchases
 from kgkit.testing.graph_dump import dump
@@ -111,6 +111,30 @@ class ReadContract:
             np.asarray(got.columns["count"][order], dtype=np.float64), [np.nan, 2, 3]
         )
         assert got.columns["source"].tolist() == ["s"] * 3
+
+    def test_edges_with_labels(self, store: GraphStore) -> None:
+        table = facts(("a", "r", "b"), ("b", "r", "c"), ("c", "r", "d"), split=["train", None, "test"])
+        table = table.append_column("time", pa.array([2**40, 3, None], pa.int64()))
+        store.upsert_edges("FACT", table, missing="create")
+        index = store.node_index("Entity")
+        got = store.edges("FACT", index, index, properties=("rid", "split", "time"))
+        order = np.argsort(got.source)
+        assert got.source[order].tolist() == [0, 1, 2] and got.columns["rid"].dtype == np.int64
+        assert got.columns["split"][order].tolist() == ["train", None, "test"]
+        np.testing.assert_array_equal(np.asarray(got.columns["time"][order], float), [2.0**40, 3, np.nan])
+
+    def test_rare_properties_are_named_where_a_relationship_has_them(self, store: GraphStore) -> None:
+        store.upsert_edges(
+            "FACT", facts(("a", "r", "b"), ("b", "r", "c"), source=["x", "x"]), missing="create"
+        )
+        assert {"relation", "source"} <= set(store.edge_properties("FACT")) <= set(EDGES["FACT"].properties)
+        assert store.edge_properties("PURCHASED") == list(EDGES["PURCHASED"].properties)
+        store.upsert_edges("FACT", facts(("b", "r", "c"), split=["test"]))
+        assert {"relation", "source", "split"} <= set(store.edge_properties("FACT"))
+        rows = [r for t in store.read_edges("FACT") for r in t.to_pylist()]
+        assert {r["head"]: r["split"] for r in rows} == {"a": None, "b": "test"}
+        with pytest.raises(StoreError, match="NOPE"):
+            store.edge_properties("NOPE")
 
     def test_edges_of_nothing(self, store: GraphStore) -> None:
         index = store.node_index("Entity")

@@ -206,6 +206,29 @@ class WriteContract:
             ("u", "f", "s"): {"source": "s", "count": 7, "rating": 2.0, "first": 20, "last": 2**40},
         }
 
+    def test_facts_with_split_and_time(self, store: GraphStore) -> None:
+        store.upsert_edges(
+            "FACT", facts(("a", "r", "b"), ("b", "s", "c"), source=["x", "x"]), missing="create"
+        )
+        labels = {
+            "split": ["train", None, "test", "valid"],
+            "time": pa.array([None, 2**40, -5, 7], pa.int64()),
+        }
+        some = facts(("a", "r", "b"), ("b", "s", "c"), ("c", "r", "a"), ("c", "r", "a"), **labels)
+        assert store.upsert_edges("FACT", some) == WriteStats(created=1, matched=2)
+        want = {
+            ("a", "b", "r"): {"relation": "r", "source": "x", "split": "train"},
+            ("b", "c", "s"): {"relation": "s", "source": "x", "time": 2**40},
+            ("c", "a", "r"): {"relation": "r", "split": "valid", "time": 7},  # the last of two rows
+        }
+        assert dump(store)["FACT"] == want
+        nulls = {"split": pa.nulls(2, pa.string()), "time": pa.nulls(2)}
+        store.upsert_edges("FACT", facts(("a", "r", "b"), ("c", "r", "a"), **nulls))
+        assert dump(store)["FACT"] == want
+        assert store.upsert_edges("FACT", facts(("a", "r", "b"), split=["test"], time=[1])).matched == 1
+        want["a", "b", "r"] |= {"split": "test", "time": 1}
+        assert dump(store)["FACT"] == want
+
     def test_two_sources_for_one_pair(self, store: GraphStore) -> None:
         store.upsert_edges("PURCHASED", purchases(("u", "e", "shop", 1)), missing="create")
         stats = store.upsert_edges("PURCHASED", purchases(("u", "e", "web", 2), ("u", "e", "shop", 5)))

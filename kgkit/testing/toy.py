@@ -45,7 +45,7 @@ def toy_graph(
             last=np.zeros(count, dtype=np.int64),
             rating=np.full(count, np.nan),
         ),
-        triples=Triples(*(np.ascontiguousarray(facts[:, i], dtype=np.int64) for i in range(3))),
+        triples=Triples(facts[:, 0].copy(), facts[:, 1].copy(), facts[:, 2].copy()),
     )
 
 

@@ -98,6 +98,25 @@ def test_triples_with_and_without_header(tmp_path: Path) -> None:
     ]
 
 
+def test_triples_with_split_and_times(tmp_path: Path) -> None:
+    text = "a\tr\tb\t2014-01-02\nb\tr\tc\t\nc\tr\ta\tsome day\nc\tr\ta\t86400\n"
+    got = collect("triples", write(tmp_path, "icews.txt", text), split="valid", time_column="4")
+    assert [(f["head"], f["split"], f["time"]) for f in got.facts] == [
+        ("a", "valid", 1_388_620_800),
+        ("b", "valid", None),
+        ("c", "valid", 86_400),
+    ]
+    assert [(r.line, "time" in r.reason or "some day" in r.text) for r in got.rejects] == [(3, True)]
+    named = write(tmp_path, "kg.csv", "head,relation,tail,year\na,r,b,1970-01-02T00:00:00Z\n")
+    assert collect("triples", named, header=True, time_column="year").facts == [
+        {"head": "a", "relation": "r", "tail": "b", "time": 86_400}
+    ]
+    with pytest.raises(ConnectorError, match=r"kg\.csv: unknown column 'month'.*year"):
+        collect("triples", named, header=True, time_column="month")
+    with pytest.raises(ConfigError, match="--split must be one of train, valid, test, got 'dev'"):
+        collect("triples", named, split="dev")
+
+
 @pytest.mark.parametrize(
     "text", ["1\tm.0\n2\tm.1\n", "1\tm.0\r\n2\tm.1\r\n", "item_id:token\tentity_id:token\n1\tm.0\n2\tm.1\n"]
 )

@@ -45,6 +45,8 @@ def test_there_and_back(store: GraphStore, tmp_path: Path) -> None:
     with open_store(tmp_path / "laptop.lbug") as laptop:
         toygraph.fill(laptop)
         _answer(laptop)
+        labelled = {"head": ["g.0", "p.01"], "tail": ["g.1", "c.1"], "relation": ["like", "person.born_in"]}
+        laptop.upsert_edges("FACT", pa.table({**labelled, "split": ["test", None], "time": [None, 86_400]}))
         whole, fingerprint = _whole(laptop), extract(laptop).fingerprint
         copy_graph(laptop, store)
         assert _whole(store) == whole

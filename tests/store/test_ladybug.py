@@ -334,3 +334,29 @@ def test_many_nulls_between_values(tmp_path: Path) -> None:
     for i in range(n):
         expected = {k: v for k, v in (("name", names[i]), ("age", ages[i])) if v is not None}
         assert got[f"u{i}"] == expected
+
+
+def test_a_file_from_before_facts_had_labels(tmp_path: Path) -> None:
+    """Reading does without the columns, writing adds them."""
+    path = tmp_path / "graph.kg"
+    with LadybugStore(path) as store:
+        store.upsert_edges("FACT", facts(("a", "r", "b"), source=["s"]), missing="create")
+        store.query("ALTER TABLE FACT DROP split", write=True)
+        store.query("ALTER TABLE FACT DROP `time`", write=True)
+    old = {("a", "b", "r"): {"relation": "r", "source": "s"}}
+    with LadybugStore(path, read_only=True) as store:
+        assert store.edge_properties("FACT") == ["relation", "source"]
+        assert dump(store)["FACT"] == old
+        index = store.node_index("Entity")
+        got = store.edges("FACT", index, index, properties=("rid", "split", "time"))
+        assert got.columns["split"].tolist() == [None] and np.isnan(got.columns["time"]).all()
+    with LadybugStore(path) as store:
+        assert dump(store)["FACT"] == old
+        store.upsert_edges(
+            "FACT", facts(("a", "r", "b"), ("b", "r", "a"), split=["train", "test"], time=[1, 2])
+        )
+    with LadybugStore(path, read_only=True) as store:
+        assert dump(store)["FACT"] == {
+            ("a", "b", "r"): {"relation": "r", "source": "s", "split": "train", "time": 1},
+            ("b", "a", "r"): {"relation": "r", "split": "test", "time": 2},
+        }

@@ -108,6 +108,8 @@ def laptop(tmp_path: Path) -> Iterator[GraphStore]:
             "tail": ids[::-1],
             "relation": relations,
             "source": [t[:9] or None for t in ODD],
+            "split": ["test", None] * (count // 2) + ["valid"] * (count % 2),
+            "time": pa.array([*numbers[:1], 0, -1, *numbers[3:]], pa.int64()),
         }
         store.upsert_edges("FACT", pa.table(facts))
         some = pa.array([*ids[:7], "m.001"])
