@@ -1,12 +1,15 @@
-"""Virtual environments of their own for peers that kgkit does not depend on, made once in the cache."""
+"""Virtual environments of their own for peers that kgkit does not depend on, made once in the cache; scripts in them."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import say
 from kgkit.native.build import cache_dir
@@ -31,3 +34,19 @@ def peer_python(name: str, requirements: Path, version: str, note: str = "") -> 
     subprocess.run(install, check=True)
     stamp.write_text(wanted)
     return python
+
+
+def peer_json(name: str, python: Path, script: Path, *arguments: object) -> dict[str, Any]:
+    """Runs a peer's script in its environment, in an empty folder to litter, and returns the JSON it prints last."""
+    with tempfile.TemporaryDirectory(prefix=f"kgkit-{name.lower()}-") as scratch:
+        done = subprocess.run(
+            [str(python), str(script.resolve()), *map(str, arguments)],
+            cwd=scratch,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise SystemExit(f"{name} failed ({done.returncode}):\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
