@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 
 from kgkit.lazy import np, torch
 from kgkit.native.build import load
+from kgkit.native.tensors import checked, indices, pointers
 from kgkit.native.threads import thread_count
 from kgkit.nn.kg_conv import AGGREGATORS, Convolution, KnownLabels, Parameters, Sampled, needed_entities
 
@@ -101,8 +101,8 @@ class Problem:
         """
         if len(order) == 0:
             return 0.0
-        users, items = _indices(users, len(p["user"])), _indices(items, len(self._item_entity))
-        order = _indices(order, len(users))
+        users, items = indices(users, len(p["user"])), indices(items, len(self._item_entity))
+        order = indices(order, len(users))
         group = optimiser.param_groups[0]
         if len(optimiser.param_groups) != 1 or any(
             group[o] for o in ("weight_decay", "amsgrad", "maximize", "decoupled_weight_decay")
@@ -113,8 +113,8 @@ class Problem:
         if len(taken) != 1:
             raise ValueError("the compiled step needs parameters that took equally many steps")
         training = _Training(
-            mean=_pointers([state["exp_avg"] for state in states]),
-            square=_pointers([state["exp_avg_sq"] for state in states]),
+            mean=pointers([state["exp_avg"] for state in states]),
+            square=pointers([state["exp_avg_sq"] for state in states]),
             rate=float(group["lr"]),
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -132,7 +132,7 @@ class Problem:
         loss = self._library.kgkit_kg_conv_train(
             ctypes.byref(self._model(p, self._threads(p, batch_size))),
             ctypes.byref(training),
-            *(_P(t.data_ptr()) for t in (users, items, _checked(labels, torch.float32, 1), order)),
+            *(_P(t.data_ptr()) for t in (users, items, checked(labels, torch.float32, 1), order)),
             _I(len(order)),
             _I(batch_size),
         )
@@ -142,7 +142,7 @@ class Problem:
 
     def score_pairs(self, p: Parameters, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Eq. 7 of pairs: users, items int64 [B] -> float32 [B]."""
-        users, items = _indices(users, len(p["user"])), _indices(items, len(self._item_entity))
+        users, items = indices(users, len(p["user"])), indices(items, len(self._item_entity))
         out = torch.empty(len(users))
         failed = self._library.kgkit_kg_conv_pairs(
             ctypes.byref(self._model(p, thread_count())),
@@ -157,7 +157,7 @@ class Problem:
 
     def score_items(self, p: Parameters, users: torch.Tensor) -> torch.Tensor:
         """Eq. 7 of every item: users int64 [B] -> float32 [B, items]."""
-        users = _indices(users, len(p["user"]))
+        users = indices(users, len(p["user"]))
         out = torch.empty(len(users), len(self._item_entity))
         failed = self._library.kgkit_kg_conv_score(
             ctypes.byref(self._model(p, thread_count())),
@@ -176,7 +176,7 @@ class Problem:
         return thread_count() if work > _WORTH_THREADS else 1
 
     def _model(self, p: Parameters, threads: int) -> _Model:
-        tables = [_checked(p[name], torch.float32, 3 if name == "weight" else 2) for name in TABLES]
+        tables = [checked(p[name], torch.float32, 3 if name == "weight" else 2) for name in TABLES]
         if any(table.shape[-1] != self._dim for table in tables):
             raise ValueError(f"the kernel is compiled for vectors of {self._dim}")
         return _Model(
@@ -192,7 +192,7 @@ class Problem:
             near_relation=self._near_relation.data_ptr(),
             linked=self._linked.data_ptr(),
             item_entity=self._item_entity.data_ptr(),
-            table=_pointers(tables),
+            table=pointers(tables),
         )
 
 
@@ -204,30 +204,6 @@ def _adam_state(optimiser: torch.optim.Adam, parameter: torch.Tensor) -> dict[st
         state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
     return state
-
-
-def _checked(tensor: torch.Tensor, dtype: torch.dtype, dims: int) -> torch.Tensor:
-    """The tensor itself, which the kernel may write to. Raises ValueError unless it is as the kernel reads it."""
-    if (
-        tensor.dtype != dtype
-        or tensor.dim() != dims
-        or tensor.device.type != "cpu"
-        or not tensor.is_contiguous()
-    ):
-        raise ValueError(f"compiled kernels take contiguous {dtype} [{dims} dimensions] on the CPU")
-    return tensor
-
-
-def _indices(tensor: torch.Tensor, size: int) -> torch.Tensor:
-    """int64 indices, all within 0 ... size - 1: the kernel does not look."""
-    tensor = _checked(tensor, torch.int64, 1)
-    if len(tensor) and (int(tensor.min()) < 0 or int(tensor.max()) >= size):
-        raise ValueError(f"indices must lie in 0..{size - 1}")
-    return tensor
-
-
-def _pointers(tensors: Sequence[torch.Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-    return (_P * len(TABLES))(*(t.data_ptr() for t in tensors))
 
 
 __all__ = ["Problem", "available"]
