@@ -64,7 +64,9 @@ class Model(ABC):
     Config: ClassVar[type]
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # data set -> the paper's settings
     queries: ClassVar[tuple[EdgeQuery, ...]] = (PURCHASES, TRIPLES)  # what it reads from the graph
-    start: Mapping[str, Floats] | None = None  # vectors by label ("Entity", ...) to begin with, from another run
+    start: Mapping[str, Floats] | None = (
+        None  # vectors by label ("Entity", ...) to begin with, from another run
+    )
 
     def __init__(self, config: Any) -> None:
         self.config = config

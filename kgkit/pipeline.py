@@ -30,7 +30,9 @@ class TrainOptions:
     write_back: bool = True
     top: int = 10  # recommendations per user
     memory: int = 512 << 20  # bytes of scores held at once while ranking
-    split: str | None = None  # how facts are parted: given, random, by-relation, by-time (None: given or random)
+    split: str | None = (
+        None  # how facts are parted: given, random, by-relation, by-time (None: given or random)
+    )
     ratios: str | None = None  # "8:1:1": training, validation, test
     raw: bool = False  # unfiltered ranks of facts beside the filtered ones
     init_from: str | None = None  # the run whose vectors the model begins with
@@ -129,7 +131,7 @@ def _go(store: GraphStore, model: Model, run: Run, options: TrainOptions) -> Run
     with _status(run):
         run.observe("stage", {"name": "extract"})
         with run.timed("extract"):
-            graph = _extract(store, model, options).require()
+            graph = _extract(store, model, options)
         found = {
             "fingerprint": graph.fingerprint,
             "users": len(graph.users),
@@ -218,4 +220,3 @@ def _described(store: GraphStore, model: Model, options: TrainOptions) -> dict[s
     own = {"triples": options.triples_query, "interactions": options.interactions_query}
     queries = {q.name: own[q.name] or store.edge_cypher(q.kind, q.properties) for q in model.queries}
     return {"queries": queries, "hops": _hops(model, options)}
-

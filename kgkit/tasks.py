@@ -59,8 +59,10 @@ def ratios_of(options: TrainOptions, default: tuple[int, int, int]) -> tuple[int
 
 def _split_pairs(model: Recommender, graph: TrainingGraph, options: TrainOptions, run: Run) -> splits.Split:
     if options.split not in (None, "random"):
-        raise ConfigError(f"--split {options.split} is for models of facts: {model.name} parts purchases at random")
-    split = splits.split_pairs(graph, model.config.seed, ratios_of(options, (6, 2, 2)))
+        raise ConfigError(
+            f"--split {options.split} is for models of facts: {model.name} parts purchases at random"
+        )
+    split = splits.split_pairs(graph.require(), model.config.seed, ratios_of(options, (6, 2, 2)))
     splits.check_leaks(split, graph)
     return split
 
@@ -91,9 +93,7 @@ def _split_facts(
         raise EmptyExtraction(
             "the graph has no facts to learn from: ingest some (`kgkit ingest triples ...`) or widen --triples-query"
         )
-    split = triple_split.split_triples(
-        graph, options.split, ratios_of(options, (8, 1, 1)), model.config.seed
-    )
+    split = triple_split.split_triples(graph, options.split, ratios_of(options, (8, 1, 1)), model.config.seed)
     found = triple_leaks.find_leaks(split, graph.relations.ids.to_pylist())
     run.record["leaks"] = found
     run.observe("notes", {"lines": triple_leaks.leak_lines(found)})
@@ -104,14 +104,12 @@ def _evaluate_facts(
     model: LinkPredictor, split: triple_split.TripleSplit, options: TrainOptions, run: Run
 ) -> dict[str, dict[str, float]]:
     found = evaluate_links(model, split, memory=options.memory, raw=options.raw)
-    run.save_json("ranking.json", {"by_relation": found.by_relation, "by_category": found.by_category})
+    run.save_json("ranking.json", {"relations": found.relations, "categories": found.categories})
     return found.metrics
 
 
 _STEPS = {
-    Task.RECOMMENDATION: Steps(
-        _split_pairs, splits.save, splits.load, _evaluate_pairs, _recommended
-    ),
+    Task.RECOMMENDATION: Steps(_split_pairs, splits.save, splits.load, _evaluate_pairs, _recommended),
     Task.LINK_PREDICTION: Steps(
         _split_facts, triple_split.save, triple_split.load, _evaluate_facts, lambda model, graph, options: []
     ),

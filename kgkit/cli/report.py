@@ -25,7 +25,7 @@ def metric_rows(
 
 def run_rows(records: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     """A run a row, with the test metrics that any of them has."""
-    shown = ("auc", "recall@20", "mrr", "hits@10")
+    shown: tuple[str, ...] = ("auc", "recall@20", "mrr", "hits@10")
     tests = [r.get("metrics", {}).get("test", {}) for r in records]
     shown = tuple(name for name in shown if any(name in test for test in tests)) or shown[:2]
     rows = [

@@ -6,18 +6,14 @@ Complex vectors hold their real parts in the first half and their imaginary part
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 from kgkit.lazy import np, torch
 
-A = TypeVar("A")  # np.ndarray or torch.Tensor; an equation's arrays are all of one kind
 
-
-def join(*parts: A) -> A:
+def join(*parts: Any) -> Any:
     """Arrays [..., a], [..., b] beside each other: [..., a + b]."""
-    both: Any = np.concatenate(parts, -1) if isinstance(parts[0], np.ndarray) else torch.cat(parts, -1)
-    found: A = both
-    return found
+    return np.concatenate(parts, -1) if isinstance(parts[0], np.ndarray) else torch.cat(parts, -1)
 
 
 def halves(x: Any) -> tuple[Any, Any]:

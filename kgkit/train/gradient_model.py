@@ -130,7 +130,9 @@ class GradientModel(Model):
             label: v for label, v in vectors.items() if tables.get(label) in self.parameters and v.size
         }
         if vectors and not fitting:
-            raise ConfigError(f"--init-from: {self.name} has no table for the vectors of {', '.join(vectors)}")
+            raise ConfigError(
+                f"--init-from: {self.name} has no table for the vectors of {', '.join(vectors)}"
+            )
         for label, given in fitting.items():
             table = self.parameters[tables[label]]
             if tuple(given.shape) != tuple(table.shape):

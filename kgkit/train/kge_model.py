@@ -105,7 +105,9 @@ class KGEModel(GradientModel, LinkPredictor):
     ) -> torch.Tensor:
         """The mean over facts, int64 [B] each, of their vectors' cubed entries (Lacroix et al. 2018, Eq. 4 and 6)."""
         entity, relation = p["entity"], p["relation"]
-        return (self.cubes(entity[heads]) + self.cubes(relation[relations]) + self.cubes(entity[tails])).mean()
+        return (
+            self.cubes(entity[heads]) + self.cubes(relation[relations]) + self.cubes(entity[tails])
+        ).mean()
 
     # -- tables --------------------------------------------------------------------------------------------------
     @property
@@ -185,7 +187,9 @@ class KGEModel(GradientModel, LinkPredictor):
                 fused=c.fused,
             )
         kinds = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad, "sgd": torch.optim.SGD}
-        return kinds[c.optimiser](list(self.trained().values()), lr=c.learning_rate, fused=True)
+        of = kinds[c.optimiser](list(self.trained().values()), lr=c.learning_rate, fused=True)
+        optimiser: Optimiser = of
+        return optimiser
 
     def validate(self) -> float:
         from kgkit.evaluate.link_prediction import validation_link_metric

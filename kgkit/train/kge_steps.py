@@ -79,11 +79,14 @@ class SampledSteps:
         from kgkit.native.triples import score_batch
 
         m, p = self.model, self.model.parameters
+        heads, relations, tails = batch.facts
         scored = score_batch(
             m.fused_kind,  # type: ignore[arg-type]
             p["entity"].detach(),
             p["relation"].detach(),
-            *batch.facts,
+            heads,
+            relations,
+            tails,
             batch.negatives,
             batch.at_head,
         )
@@ -208,7 +211,10 @@ class AllSteps:
         self.at_head = torch.from_numpy(relation >= r).to(model.device)
         self.anchor = torch.from_numpy(anchor).to(model.device)
         self.relation = torch.from_numpy(relation % r).to(model.device)
-        self.start, self.entity = torch.from_numpy(start).to(model.device), torch.from_numpy(answers).to(model.device)
+        self.start, self.entity = (
+            torch.from_numpy(start).to(model.device),
+            torch.from_numpy(answers).to(model.device),
+        )
 
     def phase(self) -> Phase:
         return Phase("queries", len(self.anchor), self.batch_loss)
@@ -254,4 +260,3 @@ class _training:
 
     def __exit__(self, *reason: object) -> None:
         self.model.training = False
-

@@ -23,7 +23,9 @@ class KnownFacts:
 
     def __init__(self, facts: Triples, entities: int, relations: int, device: torch.device) -> None:
         if entities**2 * relations >= 2**63:
-            raise ConfigError(f"{entities:,} entities and {relations:,} relations: too many to tell facts apart")
+            raise ConfigError(
+                f"{entities:,} entities and {relations:,} relations: too many to tell facts apart"
+            )
         self.entities, self.relations = entities, relations
         self.by_head, self.by_tail = (
             torch.from_numpy(np.sort((given * relations + facts.relation) * entities + asked)).to(device)
@@ -34,7 +36,8 @@ class KnownFacts:
         """Which of these are facts: int64 [B] each -> bool [B]."""
         key = (heads * self.relations + relations) * self.entities + tails
         at = torch.searchsorted(self.by_head, key).clamp_max_(len(self.by_head) - 1)
-        return self.by_head[at] == key
+        found: Tensor = self.by_head[at] == key
+        return found
 
     def answers(self, given: Tensor, relations: Tensor, at_head: bool) -> tuple[Tensor, Tensor]:
         """Known tails of (given, relation, ?), or heads of (?, relation, given): int64 [B] each.
@@ -107,7 +110,8 @@ class NegativeSampler:
     def shared(self, k: int, generator: torch.Generator) -> Tensor:
         """At most k entities that all facts of a batch take as negatives, int64 [K], distinct, ascending."""
         drawn = torch.randint(self.entities, (k,), generator=generator, device=self.head_chance.device)
-        return torch.unique(drawn)
+        distinct_ones: Tensor = torch.unique(drawn)
+        return distinct_ones
 
     def countable(self, given: Tensor, relations: Tensor, shared: Tensor, at_head: bool) -> Tensor | None:
         """Which shared negatives, int64 [K], are no known answers: bool [B, K]; None when known facts may be drawn."""

@@ -36,9 +36,7 @@ class TransE(KGEModel):
 
     name = "transe"
     task = Task.LINK_PREDICTION
-    paper = Paper(
-        "Bordes et al.", 2013, "NIPS", "Translating Embeddings for Modeling Multi-relational Data"
-    )
+    paper = Paper("Bordes et al.", 2013, "NIPS", "Translating Embeddings for Modeling Multi-relational Data")
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = PUBLISHED
 
     @dataclass(frozen=True)
@@ -47,6 +45,8 @@ class TransE(KGEModel):
 
         norm: str = option("l1", "distance", choices=("l1", "l2"))
         unit: bool = option(True, "entities of length 1 (Algorithm 1, line 5)")
+
+    config: Config
 
     @property
     def similarity(self) -> Similarity:  # type: ignore[override]
