@@ -11,6 +11,7 @@ from kgkit.config import unknown_name
 from kgkit.errors import ConfigError
 from kgkit.evaluate.calibration import METHODS, brier, calibrate, expected_calibration_error
 from kgkit.evaluate.ranking import UserItems, best_items, csr_of
+from kgkit.graph import Triples
 from kgkit.lazy import np, torch
 from kgkit.missing import SIDES, Questions, Side, Slots
 from kgkit.nn.similarity import crossed
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from kgkit.arrays import Bools, Doubles, Floats, Ints
     from kgkit.evaluate.triple_split import TripleSplit
-    from kgkit.graph import TrainingGraph, Triples
+    from kgkit.graph import TrainingGraph
     from kgkit.model import LinkPredictor
 
 log = logging.getLogger(__name__)
@@ -294,7 +295,7 @@ def _judged(
     held = _keys(part, n, r)
     known = graph.triples
     hidden = np.isin(_keys(known, n, r), held)
-    others = type(known)(known.head[~hidden], known.relation[~hidden], known.tail[~hidden])
+    others = Triples(known.head[~hidden], known.relation[~hidden], known.tail[~hidden])
     scores, right = [np.zeros(0)], [np.zeros(0, dtype=bool)]
     for relation in relations:
         asked = slots.questions(relation, side, types=options.types, all_heads=True)
