@@ -46,7 +46,7 @@ def run_to_complete(store: GraphStore, runs: Path, plugin: str | None, run: str 
 def complete_run(
     store: GraphStore,
     run: Run,
-    options: CompletionOptions = CompletionOptions(),
+    options: CompletionOptions,
     *,
     write_back: bool = True,
     tell: Callable[[str], None] = lambda message: None,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from kgkit.arrays import Floats
+    from kgkit.evaluate.splits import Split
     from kgkit.evaluate.triple_split import TripleSplit
     from kgkit.graph import TrainingGraph
     from kgkit.nn.similarity import Candidates, Similarity

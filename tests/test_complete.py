@@ -177,7 +177,7 @@ def test_too_small_a_validation_set(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_wrong_options() -> None:
     graph, model = world(films=40)
-    with pytest.raises(ConfigError, match="unknown relation 'gener'. Did you mean genre"):
+    with pytest.raises(ConfigError, match=r"unknown relation 'gener'\. Did you mean genre"):
         complete(model, graph, split_of(graph), CompletionOptions(relations=("gener",)))
     for wrong, message in (
         ({"side": "tails"}, "Did you mean tail"),
