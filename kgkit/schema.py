@@ -3,7 +3,7 @@
     (:User {id}) -[:PURCHASED {source, count, first, last, rating}]-> (:Entity {id, name, item_id})
     (:Entity) -[:FACT {relation, rid, source, split, time}]-> (:Entity)
     (:User)   -[:HAS_ATTRIBUTE {relation, source}]-> (:Entity)     what is known of people: age group, region
-    (:Entity) -[:COMPLETED {relation, score, run}]-> (:Entity)
+    (:Entity) -[:COMPLETED {relation, score, probability, rank, run}]-> (:Entity)
     (:User)   -[:RECOMMENDED {score, rank, run}]-> (:Entity)
     (:Run {id, plugin, created, current, params, metrics, provenance})
     (:Relation {id, rid})     the vocabulary of FACT, with the small integers that extraction reads
@@ -32,6 +32,7 @@ class NodeKind:
     label: str
     properties: dict[str, str]
     open: bool = False  # people's own attributes (features) may be added
+    vectors: bool = False  # models may put embeddings there
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class EdgeKind:
 NODES = {
     n.label: n
     for n in (
-        NodeKind("User", {}, open=True),
-        NodeKind("Entity", {"name": "string", "item_id": "string"}, open=True),
-        NodeKind("Relation", {"rid": "int64"}),
+        NodeKind("User", {}, open=True, vectors=True),
+        NodeKind("Entity", {"name": "string", "item_id": "string"}, open=True, vectors=True),
+        NodeKind("Relation", {"rid": "int64"}, vectors=True),
         NodeKind(
             "Run",
             {

@@ -25,6 +25,12 @@ RunsOption = Annotated[
         "--runs", envvar="KGKIT_RUNS", show_envvar=True, metavar="DIR", help="Folder of training runs."
     ),
 ]
+AnsweringPlugin = Annotated[
+    str | None, typer.Option("--plugin", "-p", help="Whose vectors; needed when several models have some.")
+]
+AnsweringRun = Annotated[
+    str | None, typer.Option("--run", metavar="RUN", help="Whose vectors, by run id or its beginning.")
+]
 BulkOption = Annotated[
     str,
     typer.Option(

@@ -16,9 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 
 if TYPE_CHECKING:
+    from kgkit.arrays import Floats
+
     Tensor = torch.Tensor
 
 Similarity = Literal["dot", "l1", "l2", "l2-squared", "modulus"]
@@ -73,3 +75,17 @@ def crossed(similarity: Similarity, queries: Tensor, candidates: Candidates) -> 
     else:
         return paired(similarity, queries[:, None], candidates)
     return score if candidates.bias is None else score + candidates.bias
+
+
+def to_all(similarity: Similarity, query: Floats, table: Floats) -> Floats:
+    """Scores of one query with every candidate, without torch: float32 [d] and [N, d] -> [N]."""
+    if similarity == "dot":
+        return table @ query
+    difference = table - query
+    if similarity == "l1":
+        return -np.abs(difference).sum(1)
+    if similarity == "modulus":
+        half = len(query) // 2
+        return -np.hypot(difference[:, :half], difference[:, half:]).sum(1)
+    squared = np.einsum("nd,nd->n", difference, difference)
+    return -squared if similarity == "l2-squared" else -np.sqrt(squared)

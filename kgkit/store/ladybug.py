@@ -119,6 +119,11 @@ class LadybugStore(GraphStore):
         with engine.exclusive():
             return ladybug_answers.replace_answers(engine, run, vectors, answers)
 
+    def update_answers(self, run_id: str, answers: Iterable[Answers]) -> dict[str, int]:
+        engine = self._writer
+        with engine.exclusive():
+            return ladybug_answers.update_answers(engine, run_id, answers)
+
     def erase_run(self, run_id: str) -> int:
         engine = self._writer
         with engine.exclusive():

@@ -19,7 +19,7 @@ from kgkit.schema import EDGES, NODES, embedding_property, identifier
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_tables import SIDE, combine, declare, edge_kind, last_rows, node_columns, node_kind
 from kgkit.store.ladybug_write import copy_edges, edge_table, key_codes, lookup, resolve_ends
-from kgkit.store.port import Answers, RunRecord, Vectors
+from kgkit.store.port import Answers, RunRecord, Vectors, check_current
 
 SLICE = 5_000  # vectors between two checkpoints
 
@@ -55,14 +55,14 @@ def replace_answers(
     """`GraphStore.replace_answers`."""
     prop = embedding_property(run.plugin)
     drop_leftovers(engine)
-    tables = _answer_tables(engine, run, answers)
+    tables = _answer_tables(engine, run.id, answers)
     written: dict[str, int] = {}
     sides: dict[str, str] = {}
     try:
         for part in vectors:
             matrix = _checked(part)
             type_ = f"FLOAT[{matrix.shape[1]}]"
-            if not node_kind(part.label).open:
+            if not node_kind(part.label).vectors:
                 raise StoreError(f"{part.label} nodes have no vectors")
             if sides.setdefault(part.label, type_) != type_:
                 raise StoreError(
@@ -78,6 +78,20 @@ def replace_answers(
         raise
     engine.checkpoint()
     return written | {kind: table.num_rows for kind, table in tables.items()}
+
+
+def update_answers(engine: Engine, run_id: str, answers: Iterable[Answers]) -> dict[str, int]:
+    """`GraphStore.update_answers`."""
+    found = engine.rows("MATCH (r:Run {`id`: $run}) RETURN r.`current`", {"run": run_id})
+    check_current(run_id, found[0][0] if found else None)
+    tables = _answer_tables(engine, run_id, answers)
+    with engine.transaction():
+        _delete_answers(engine, [run_id], list(tables))
+        for kind, table in tables.items():
+            if table.num_rows:
+                copy_edges(engine, edge_kind(kind), table)
+    engine.checkpoint()
+    return {kind: table.num_rows for kind, table in tables.items()}
 
 
 def erase_run(engine: Engine, run_id: str) -> int:
@@ -134,7 +148,7 @@ def _drop(engine: Engine, label: str, prop: str) -> None:
     engine.rows(f"ALTER TABLE {identifier(label)} DROP {identifier(prop)}")
 
 
-def _answer_tables(engine: Engine, run: RunRecord, answers: Iterable[Answers]) -> dict[str, pa.Table]:
+def _answer_tables(engine: Engine, run_id: str, answers: Iterable[Answers]) -> dict[str, pa.Table]:
     """The relationships to write by kind, checked: known ends, one row a key."""
     parts: dict[str, list[pa.Table]] = {}
     for part in answers:
@@ -144,7 +158,7 @@ def _answer_tables(engine: Engine, run: RunRecord, answers: Iterable[Answers]) -
                 f"{part.kind} is for what was observed: answers are {', '.join(_answer_kinds())}"
             )
         given = part.table.drop(["run"]) if "run" in part.table.column_names else part.table
-        run_column = pa.array([run.id], pa.string()).take(pa.array(np.zeros(given.num_rows, dtype=np.int64)))
+        run_column = pa.array([run_id], pa.string()).take(pa.array(np.zeros(given.num_rows, dtype=np.int64)))
         parts.setdefault(part.kind, []).append(edge_table(kind, given.append_column("run", run_column)))
     out = {}
     for name, tables in parts.items():
@@ -163,10 +177,10 @@ def _answer_kinds() -> list[str]:
     return [kind.type for kind in EDGES.values() if kind.answer]
 
 
-def _delete_answers(engine: Engine, runs: list[str]) -> int:
-    """Deletes the relationships of some runs and returns how many they were."""
+def _delete_answers(engine: Engine, runs: list[str], kinds: list[str] | None = None) -> int:
+    """Deletes the relationships of some runs, of all kinds unless given, and returns how many they were."""
     removed = 0
-    for kind in _answer_kinds():
+    for kind in _answer_kinds() if kinds is None else kinds:
         match = f"MATCH ()-[r:{identifier(kind)}]->() WHERE r.run IN $runs"
         removed += int(engine.rows(f"{match} RETURN count(*)", {"runs": runs})[0][0])
         engine.rows(f"{match} DELETE r", {"runs": runs})

@@ -120,7 +120,7 @@ def declare(engine: Engine, label: str, types: Mapping[str, str]) -> None:
             raise StoreError(
                 f"{label} has a property {folded[name.casefold()]!r}, and the engine does not tell it from {name!r}"
             )
-        if not kind.open:
+        if not kind.open and not (kind.vectors and type_.startswith("FLOAT[")):
             raise StoreError(f"{label} has no property {name!r}: it has {', '.join(kind.properties)}")
         engine.rows(f"ALTER TABLE {identifier(label)} ADD {identifier(name)} {type_}")
         folded[name.casefold()] = name

@@ -347,6 +347,10 @@ class Neo4jStore(GraphStore):
             self._index_vectors(label, prop)
         return written
 
+    def update_answers(self, run_id: str, answers: Iterable[Answers]) -> dict[str, int]:
+        self._writable()
+        return neo4j_answers.update_answers(self._connection, run_id, answers)
+
     def _make_room(self, label: str, prop: str, size: int) -> None:
         """Before vectors of another length: takes the old ones and their index away."""
         handles, sizes = neo4j_read.with_vector(self._connection, label, prop)
@@ -358,6 +362,8 @@ class Neo4jStore(GraphStore):
 
     def _index_vectors(self, label: str, prop: str) -> None:
         """Makes the vector index of a property, anew when the length changed; the server fills it in the background."""
+        if not NODES[label].open:
+            return  # relations: few, and perhaps with vectors longer than an index takes
         name, sizes = (
             cypher.vector_index(label, prop),
             neo4j_read.with_vector(self._connection, label, prop)[1],

@@ -14,7 +14,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 
 from kgkit.arrays import Ints
 from kgkit.errors import RetryableStoreError, StoreError
-from kgkit.schema import EDGES, embedding_property, identifier
+from kgkit.schema import EDGES, NODES, embedding_property, identifier
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store.neo4j_connection import Connection
 from kgkit.store.neo4j_read import key_map, label_of, with_vector
@@ -29,9 +29,9 @@ from kgkit.store.neo4j_write import (
     text_column,
     vector_rows,
 )
-from kgkit.store.port import Answers, RunRecord, Vectors
+from kgkit.store.port import Answers, RunRecord, Vectors, check_current
 
-LABELS = ("User", "Entity")  # the nodes that have embeddings
+LABELS = tuple(kind.label for kind in NODES.values() if kind.vectors)  # the nodes that have embeddings
 KINDS = tuple(kind.type for kind in EDGES.values() if kind.answer)
 _BATCH = 20_000
 
@@ -80,24 +80,55 @@ def replace_answers(
             for label, handles in had.items():
                 stale = np.setdiff1d(handles, np.concatenate([np.zeros(0, dtype=np.int64), *kept[label]]))
                 _remove(tx, stale, prop)
-            for answer in answers:
-                edges = _edges(nodes, answer)
-                run_batches(tx, create_batches(answer.kind, edges, extra={"run": run.id}))
-                written[answer.kind] = written.get(answer.kind, 0) + len(edges)
+            for kind, n in _write_edges(tx, nodes, run.id, answers).items():
+                written[kind] = written.get(kind, 0) + n
             tx.run(cypher.RETIRE_RUNS, plugin=run.plugin).consume()
             properties = {
                 k: getattr(run, k) for k in ("plugin", "created", "params", "metrics", "provenance")
             }
             tx.run(cypher.WRITE_RUN, id=run.id, properties=properties).consume()
-            _commit(connection, tx, run, written)
+            _commit(connection, tx, run.id, {k: written.get(k, 0) for k in KINDS})
         finally:
             with contextlib.suppress(DriverError, Neo4jError):
                 tx.close()  # takes everything back unless it was committed
     return written
 
 
-def _commit(connection: Connection, tx: neo4j.Transaction, run: RunRecord, written: dict[str, int]) -> None:
-    """Commits; when the answer is lost, looks whether it happened."""
+def update_answers(connection: Connection, run_id: str, answers: Iterable[Answers]) -> dict[str, int]:
+    """See GraphStore.update_answers: one transaction."""
+    nodes, parts = Nodes(connection), list(answers)
+    for part in parts:
+        _check_kind(part.kind)
+    with connection.errors(), connection.session(write=True) as session:
+        tx = session.begin_transaction()
+        try:
+            tx.run(cypher.LOCK_WRITER).consume()
+            found = tx.run(cypher.RUN, id=run_id).single()
+            check_current(run_id, found["current"] if found else None)
+            for kind in {part.kind for part in parts}:
+                tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=[run_id]).consume()
+            written = _write_edges(tx, nodes, run_id, parts)
+            _commit(connection, tx, run_id, written)
+        finally:
+            with contextlib.suppress(DriverError, Neo4jError):
+                tx.close()  # takes everything back unless it was committed
+    return written
+
+
+def _write_edges(
+    tx: neo4j.Transaction, nodes: Nodes, run_id: str, answers: Iterable[Answers]
+) -> dict[str, int]:
+    """Creates relationships of a run; rows by kind."""
+    written: dict[str, int] = {}
+    for answer in answers:
+        edges = _edges(nodes, answer)
+        run_batches(tx, create_batches(answer.kind, edges, extra={"run": run_id}))
+        written[answer.kind] = written.get(answer.kind, 0) + len(edges)
+    return written
+
+
+def _commit(connection: Connection, tx: neo4j.Transaction, run_id: str, written: dict[str, int]) -> None:
+    """Commits; when the answer is lost, looks whether it happened: `written` is how many rows by kind there then are."""
     try:
         tx.commit()
     except (DriverError, Neo4jError) as error:
@@ -105,10 +136,10 @@ def _commit(connection: Connection, tx: neo4j.Transaction, run: RunRecord, writt
         if not isinstance(trouble, RetryableStoreError):
             raise trouble from error
         connection.settle()
-        rows = connection.read(cypher.RUN, id=run.id)
-        counts = {k: answers_of(connection, k, run.id) for k in KINDS}
-        if not (rows and rows[0]["current"] and all(counts[k] == written.get(k, 0) for k in KINDS)):
-            raise RetryableStoreError(f"{trouble} Nothing of run {run.id} was written.") from error
+        rows = connection.read(cypher.RUN, id=run_id)
+        there = all(answers_of(connection, kind, run_id) == n for kind, n in written.items())
+        if not (rows and rows[0]["current"] and there):
+            raise RetryableStoreError(f"{trouble} Nothing of run {run_id} was written.") from error
 
 
 def answers_of(connection: Connection, kind: str, run_id: str) -> int:
@@ -135,10 +166,14 @@ def _remove(tx: neo4j.Transaction | neo4j.ManagedTransaction, handles: Ints, pro
         tx.run(text, handles=handles[start : start + _BATCH].tolist()).consume()
 
 
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise StoreError(f"{kind} is not what a model may write: answers are {', '.join(KINDS)}")
+
+
 def _edges(nodes: Nodes, answers: Answers) -> NewEdges:
     """The rows of an answer by handle, the last of each key. Raises StoreError for unknown ends or properties."""
-    if answers.kind not in KINDS:
-        raise StoreError(f"{answers.kind} is not what a model may write: answers are {', '.join(KINDS)}")
+    _check_kind(answers.kind)
     kind, table = EDGES[answers.kind], answers.table
     ends = []
     for column, label in (("head", kind.source), ("tail", kind.target)):

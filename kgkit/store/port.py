@@ -16,6 +16,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from kgkit.arrays import Array, Floats, Ints
+from kgkit.errors import StoreError
 from kgkit.schema import EDGES
 
 
@@ -127,6 +128,15 @@ class StoreCapabilities:
         "property"  # "property": FACT {relation}; "native": one relationship type a relation
     )
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_current(run_id: str, current: bool | None) -> None:
+    """Raises StoreError unless a run's answers stand. current: what its Run node says, None when there is none."""
+    if not current:
+        raise StoreError(
+            f"run {run_id} has no answers in the graph: it was "
+            + ("trained without --write-back, or erased" if current is None else "replaced by a later run")
+        )
 
 
 class GraphStore(ABC):
@@ -263,6 +273,14 @@ class GraphStore(ABC):
 
         Answers of earlier runs of the same plugin go at the same instant: no reader ever sees a mix, or nothing, and
         their Run nodes stay with current = false. Returns the rows written by kind ("embeddings", "RECOMMENDED", ..).
+        """
+
+    @abstractmethod
+    def update_answers(self, run_id: str, answers: Iterable[Answers]) -> dict[str, int]:
+        """Puts relationships of some kinds in the place of those that a run wrote before; rows written by kind.
+
+        One instant, as in `replace_answers`. Kinds that are not given stay, and so do embeddings and the Run node.
+        Raises StoreError when the graph has no such run, or when it is no longer its plugin's current one.
         """
 
     @abstractmethod

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from kgkit.errors import StoreError
+from kgkit.errors import LeakError, StoreError
+from kgkit.extract import Extraction, extract
 from kgkit.store.port import Answers, GraphStore, RunRecord, Vectors
 from kgkit.testing.contract_write import facts, nodes
 from kgkit.testing.graph_dump import dump
@@ -180,6 +181,90 @@ class AnswerContract:
         assert dump(store) == before
         with pytest.raises(StoreError, match="FACT"):
             store.replace_answers(_run("r2"), [], [Answers("FACT", facts(("a", "r", "b")))])
+
+    def test_updated_answers_leave_everything_else_of_the_run(self, store: GraphStore) -> None:
+        _base(store)
+        store.replace_answers(_run("other", "ease"), [], [completed(("a", "r", "c", 0.5))])
+        store.replace_answers(
+            _run("r1"), [vectors("Entity", ["a"], np.ones((1, 4)))], [recommended(("u", "a", 0.5, 1))]
+        )
+        before = dump(store)
+        columns = {"head": ["a", "b"], "relation": ["r", "s"], "tail": ["c", "a"], "score": [1.5, 0.5]}
+        more = {"probability": [0.75, 0.25], "rank": [1, 2]}
+        table = pa.table({**columns, **more})
+        assert store.update_answers("r1", [Answers("COMPLETED", table)]) == {"COMPLETED": 2}
+        got = dump(store)
+        assert got["COMPLETED"][("a", "c", "r", "r1")] == {
+            "relation": "r", "score": 1.5, "probability": 0.75, "rank": 1, "run": "r1",
+        }  # fmt: skip
+        assert {key[3] for key in got["COMPLETED"]} == {"r1", "other"} and len(got["COMPLETED"]) == 3
+        assert store.update_answers("r1", [completed(("b", "r", "a", 0.25))]) == {"COMPLETED": 1}
+        got = dump(store)
+        assert set(got["COMPLETED"]) == {("a", "c", "r", "other"), ("b", "a", "r", "r1")}
+        assert {k: v for k, v in got.items() if k != "COMPLETED"} == {
+            k: v for k, v in before.items() if k != "COMPLETED"
+        }
+        assert store.update_answers("r1", [Answers("COMPLETED", table.slice(0, 0))]) == {"COMPLETED": 0}
+        assert dump(store) == before
+        store.update_answers("r1", [completed(("b", "r", "a", 0.25))])
+        assert store.erase_run("r1") >= 3
+        got = dump(store)
+        assert set(got["COMPLETED"]) == {("a", "c", "r", "other")} and got["RECOMMENDED"] == {}
+
+    def test_answers_of_a_run_that_does_not_stand_are_not_updated(self, store: GraphStore) -> None:
+        _base(store)
+        for name in ("r1", "r2"):
+            store.replace_answers(_run(name), [], [completed(("a", "r", "c", 0.5))])
+        before = dump(store)
+        with pytest.raises(StoreError, match="replaced by a later run"):
+            store.update_answers("r1", [completed(("b", "r", "c", 0.5))])
+        with pytest.raises(StoreError, match="nobody"):
+            store.update_answers("nobody", [completed(("b", "r", "c", 0.5))])
+        with pytest.raises(StoreError, match="unknown-node"):
+            store.update_answers("r2", [completed(("b", "r", "unknown-node", 0.5))])
+        with pytest.raises(StoreError, match="FACT"):
+            store.update_answers("r2", [Answers("FACT", facts(("a", "r", "b")))])
+        assert dump(store) == before
+
+    def test_relations_have_vectors_of_their_own_length(self, store: GraphStore) -> None:
+        _base(store)
+        store.upsert_edges("FACT", facts(("a", "s", "c")))
+        for name, value in (("r1", 1.0), ("r2", 2.0)):
+            entity = vectors("Entity", ["a", "b", "c"], np.full((3, 2), value))
+            relation = vectors("Relation", ["r", "s"], np.full((2, 3), value))
+            written = store.replace_answers(_run(name), [entity, relation], [])
+            assert written["embeddings"] == 5
+            assert _read(store, "Relation", "embedding_kgcn") == {"r": [value] * 3, "s": [value] * 3}
+        store.upsert_edges("FACT", facts(("a", "t", "b")))  # a relation without a vector among them
+        assert store.write_vectors("embedding_x", vectors("Relation", ["t"], np.ones((1, 5)))) == 1
+        assert _read(store, "Relation", "embedding_x") == {"t": [1.0] * 5}
+        store.erase_run("r2")
+        assert _read(store, "Relation", "embedding_kgcn") == {}
+        assert _read(store, "Entity", "embedding_kgcn") == {}
+        assert set(dump(store)["FACT"]) == {
+            ("a", "b", "r"),
+            ("b", "c", "r"),
+            ("a", "c", "s"),
+            ("a", "b", "t"),
+        }
+
+    def test_completed_facts_never_come_back_as_training_input(self, store: GraphStore) -> None:
+        _base(store)
+        store.upsert_nodes("Entity", nodes("a", item_id=["1"]))
+
+        def read() -> tuple[str, int, int]:
+            index = store.node_index("Entity")
+            everything = store.edges("FACT", index, index, properties=("rid",))
+            near = store.facts_around(np.arange(len(index)), 2, index)
+            return extract(store).fingerprint, len(everything.source), len(near.source)
+
+        before = read()
+        store.replace_answers(_run("r1"), [], [completed(("a", "r", "c", 0.75))])
+        store.update_answers("r1", [completed(("a", "r", "c", 0.75), ("c", "s", "a", 0.5))])
+        assert read() == before
+        said = "MATCH (h:Entity)-[c:COMPLETED]->(t:Entity) RETURN h.id AS head, c.relation AS relation, t.id AS tail"
+        with pytest.raises(LeakError, match="COMPLETED"):
+            extract(store, Extraction(triples_query=said))
 
     def test_facts_are_never_touched(self, store: GraphStore) -> None:
         _base(store)

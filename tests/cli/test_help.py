@@ -12,7 +12,7 @@ COMMANDS = [
     [], ["ingest"], ["ingest", "purchases"], ["ingest", "recbole"], ["train"], ["train", "--plugin", "kgnn_ls"],
     ["train", "--plugin", "ease"], ["evaluate"], ["runs"], ["runs", "show"], ["runs", "erase"], ["query"], ["stats"],
     ["copy"], ["plugins"], ["plugins", "show"], ["neo4j"], ["neo4j", "start"], ["neo4j", "status"], ["neo4j", "stop"],
-    ["align"], ["demo"],
+    ["align"], ["demo"], ["complete"], ["predict"], ["neighbours"],
 ]  # fmt: skip
 
 _RUN = """

@@ -1,0 +1,250 @@
+"""Quick answers from vectors that stand in the graph: who is near an entity, what completes a fact. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kgkit.config import make_config, unknown_name
+from kgkit.errors import ConfigError
+from kgkit.lazy import np
+from kgkit.missing import Side
+from kgkit.model import LinkPredictor
+from kgkit.nn.similarity import to_all
+from kgkit.registry import load_model
+from kgkit.schema import embedding_property, identifier
+
+if TYPE_CHECKING:
+    from kgkit.arrays import Bools, Floats
+    from kgkit.store.port import GraphStore
+
+
+@dataclass(frozen=True)
+class Node:
+    """An entity as people know it; name and item_id are empty where it has none."""
+
+    id: str
+    name: str = ""
+    item_id: str = ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run whose vectors stand in the graph."""
+
+    id: str
+    plugin: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer to (h, r, ?) or (?, r, t). known: whether the graph has that fact; rank from 1, among all answers."""
+
+    node: Node
+    score: float
+    rank: int
+    known: bool
+
+
+def standing_run(store: GraphStore, plugin: str | None = None, run: str | None = None) -> Standing:
+    """The run that answers: of a plugin, or by id (its beginning does), or the only one there is.
+
+    Raises ConfigError when there is none, or more than one.
+    """
+    rows = [
+        Standing(r[0], r[1], json.loads(r[2]))
+        for r in store.query(
+            "MATCH (r:Run) WHERE r.`current` = true RETURN r.id, r.plugin, r.params ORDER BY r.id"
+        ).rows
+    ]
+    if not rows:
+        raise ConfigError(
+            f"{store.uri} has no embeddings yet: train a model first, such as `kgkit train --plugin distmult`"
+        )
+    found = [
+        r for r in rows if (plugin is None or r.plugin == plugin) and (run is None or r.id.startswith(run))
+    ]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(f"{r.plugin} ({r.id})" for r in rows)
+    if found:
+        raise ConfigError(
+            f"several runs have their answers in {store.uri}: {there}; pick one with --plugin or --run"
+        )
+    wanted = f"run {run}" if run is not None else f"plugin {plugin}"
+    raise ConfigError(
+        f"no answers of {wanted} stand in {store.uri}, only of {there}: train it with "
+        f"`kgkit train --plugin {plugin or 'NAME'}`"
+    )
+
+
+def find_entity(store: GraphStore, text: str) -> Node:
+    """The entity with this id, else this item_id, else exactly this name. Raises ConfigError for none, or several."""
+    for prop in ("id", "item_id", "name"):
+        rows = store.query(
+            f"MATCH (n:Entity) WHERE n.{identifier(prop)} = $text RETURN n.id, n.name, n.item_id ORDER BY n.id LIMIT 6",
+            {"text": text},
+        ).rows
+        found = [_node(row) for row in rows]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(n.id for n in found[:5]) + (", ..." if len(found) > 5 else "")
+            raise ConfigError(f"several entities have the {prop} {text!r}: give one of their ids ({ids})")
+    near = store.query(
+        "MATCH (n:Entity) WHERE toLower(n.name) CONTAINS toLower($text) RETURN n.id, n.name, n.item_id "
+        "ORDER BY size(n.name), n.id LIMIT 5",
+        {"text": text},
+    ).rows
+    names = "; ".join(f"{n.name} ({n.id})" for n in map(_node, near))
+    raise ConfigError(
+        f"no entity has the id, item id or exact name {text!r}"
+        + (f". Names that contain it: {names}" if names else "")
+    )
+
+
+def neighbours(store: GraphStore, node: Node, k: int, run: Standing) -> list[tuple[Node, float]]:
+    """The k entities nearest to one by the cosine of a run's vectors, best first."""
+    found = store.similar("Entity", node.id, k, embedding_property(run.plugin))
+    named = named_nodes(store, [id for id, _ in found])
+    return [(named[id], cosine) for id, cosine in found]
+
+
+def predict(
+    store: GraphStore,
+    run: Standing,
+    given: Node,
+    relation: str,
+    side: Side,
+    *,
+    top: int = 10,
+    types: bool = True,
+    new_only: bool = False,
+    runs: Path = Path("runs"),
+    tell: Callable[[str], None] = lambda message: None,
+) -> list[Prediction]:
+    """The best answers to (given, relation, ?), side "tail", or (?, relation, given), side "head".
+
+    Candidates are the entities observed at that end of the relation; without `types` all that have a vector.
+    `new_only` leaves out what the graph knows, and ranks the rest. A model whose weights are not all in the graph
+    answers from the run's folder in `runs`, and `tell` hears of it. Raises ConfigError for a relation or an entity
+    without vectors, and for a model that does not predict facts.
+    """
+    names = [row[0] for row in store.query("MATCH (r:Relation) RETURN r.id ORDER BY r.id").rows]
+    if relation not in names:
+        raise ConfigError(unknown_name("relation", relation, names))
+    cls = load_model(run.plugin)
+    if not issubclass(cls, LinkPredictor):
+        raise ConfigError(f"{run.plugin} is a {cls.task} model, which does not predict facts: try distmult")
+    model = cls(make_config(cls.Config, run.parameters))
+    try:
+        ids, scores = _from_graph(store, model, run, given, relation, side)
+    except KeyError:  # a table that the graph does not hold: filters, matrices
+        tell(f"not all weights of {run.plugin} are in the graph: answering from the folder of run {run.id}")
+        ids, scores = _from_folder(store, runs, run, given, relation, side)
+    known = _ends(store, relation, side, given)
+    keep = np.ones(len(ids), dtype=bool)
+    if types:
+        keep &= _among(ids, _ends(store, relation, side))
+    if given.id not in known:
+        keep &= ~_among(ids, {given.id})
+    if new_only:
+        keep &= ~_among(ids, known)
+    rows = np.flatnonzero(keep & np.isfinite(scores))
+    rows = rows[np.argsort(-scores[rows], kind="stable")[:top]]
+    best = ids.take(pa.array(rows)).to_pylist()
+    named = named_nodes(store, best)
+    return [
+        Prediction(named[id], float(scores[row]), rank, id in known)
+        for rank, (id, row) in enumerate(zip(best, rows.tolist(), strict=True), 1)
+    ]
+
+
+def _from_graph(
+    store: GraphStore, model: LinkPredictor, run: Standing, given: Node, relation: str, side: Side
+) -> tuple[pa.Array, Floats]:
+    """Ids of all entities with a vector, sorted, and their scores. Raises KeyError for a model that needs more tables."""
+    from kgkit.train.kge_model import KGEModel
+
+    if not isinstance(model, KGEModel) or model.relational:
+        raise KeyError
+    prop = embedding_property(run.plugin)
+    ids, entities = store.read_vectors("Entity", prop)
+    order = pc.sort_indices(ids)
+    ids, entities = ids.take(order), entities[np.asarray(order)]
+    names, relations = store.read_vectors("Relation", prop)
+    for what, name, among in (("entity", given.id, ids), ("relation", relation, names)):
+        if pc.index(among, name).as_py() < 0:
+            raise ConfigError(
+                f"{what} {name!r} has no vector of run {run.id}: its facts came later, or were left out; train again"
+            )
+    # A model with reciprocal relations writes both vectors of one beside each other.
+    if model.config.reciprocal:
+        relations = np.concatenate(np.split(relations, 2, axis=1))
+    tables = model.tables()
+    p: Any = {tables["Entity"]: entities, tables["Relation"]: relations}
+    entity, rel = (
+        np.array([pc.index(among, name).as_py()]) for among, name in ((ids, given.id), (names, relation))
+    )
+    query: Any = model.tail_query(p, entity, rel) if side == "tail" else model.head_query(p, rel, entity)
+    candidates: Any = model.answers(p, slice(None))
+    return ids, to_all(model.similarity, query[0], candidates.table)
+
+
+def _from_folder(
+    store: GraphStore, runs: Path, run: Standing, given: Node, relation: str, side: Side
+) -> tuple[pa.Array, Floats]:
+    """The same by the model that the run's folder holds, in seconds. Raises ConfigError when the graph has changed."""
+    import torch
+
+    from kgkit.nn.similarity import crossed
+    from kgkit.pipeline import restored
+    from kgkit.run import Run
+
+    model, graph, _ = restored(store, Run.open(runs, run.id))
+    assert isinstance(model, LinkPredictor)
+    entity, rel = (
+        torch.tensor([m.index(name)]) for m, name in ((graph.entities, given.id), (graph.relations, relation))
+    )
+    with torch.no_grad():
+        query = model.tail_queries(entity, rel) if side == "tail" else model.head_queries(rel, entity)
+        candidates = model.candidates(int(rel) if model.relational else None)
+        scores = crossed(model.similarity, query, candidates)[0].float().cpu().numpy()
+    return graph.entities.ids, scores
+
+
+def _ends(store: GraphStore, relation: str, side: Side, given: Node | None = None) -> set[str]:
+    """The ids observed at an end of a relation; with `given` at the other end."""
+    native = store.capabilities.relationship_types == "native"
+    type_ = identifier(relation) if native else "FACT"
+    asked, other = ("b", "a") if side == "tail" else ("a", "b")
+    where = [] if native else ["f.relation = $relation"]
+    where += [] if given is None else [f"{other}.id = $given"]
+    query = f"MATCH (a:Entity)-[f:{type_}]->(b:Entity) " + (f"WHERE {' AND '.join(where)} " if where else "")
+    params = {} if native else {"relation": relation}
+    params |= {} if given is None else {"given": given.id}
+    return {row[0] for row in store.query(f"{query}RETURN DISTINCT {asked}.id", params).rows}
+
+
+def _among(ids: pa.Array, wanted: set[str]) -> Bools:
+    found: Bools = np.asarray(pc.is_in(ids, value_set=pa.array(sorted(wanted), pa.string())))
+    return found
+
+
+def named_nodes(store: GraphStore, ids: Sequence[str]) -> dict[str, Node]:
+    """Entities by id."""
+    rows = store.query(
+        "MATCH (n:Entity) WHERE n.id IN $ids RETURN n.id, n.name, n.item_id", {"ids": list(ids)}
+    ).rows
+    return {row[0]: _node(row) for row in rows}
+
+
+def _node(row: Sequence[Any]) -> Node:
+    return Node(row[0], row[1] or "", row[2] or "")
