@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kgkit.lazy import np, torch
+from kgkit.native.distance import crossed_similarity
 
 if TYPE_CHECKING:
     from kgkit.arrays import Floats
@@ -61,7 +62,7 @@ def paired(similarity: Similarity, queries: Tensor, candidates: Candidates) -> T
 
 
 def crossed(similarity: Similarity, queries: Tensor, candidates: Candidates) -> Tensor:
-    """Scores of every query with every candidate: [B, d] and [N, d] -> [B, N]."""
+    """Scores of every query with every candidate: [B, d] and [N, d] -> [B, N]; l1 and modulus compiled on the CPU."""
     e = candidates.table
     if similarity == "dot":
         score = queries @ e.T
@@ -70,6 +71,8 @@ def crossed(similarity: Similarity, queries: Tensor, candidates: Candidates) -> 
         squares = queries.square().sum(1, keepdim=True) + e.square().sum(1)
         squared = torch.addmm(squares, queries, e.T, alpha=-2).clamp_min(0)
         score = -squared if similarity == "l2-squared" else -(squared + _TINY).sqrt()
+    elif (compiled := crossed_similarity(similarity, queries, e)) is not None:
+        score = compiled
     elif similarity == "l1":
         score = -torch.cdist(queries, e, p=1)
     else:
