@@ -91,7 +91,7 @@ def _bought(store: GraphStore, what: Extraction, users: NodeIndex, entities: Nod
         if what.interactions_query:
             raise ConfigError("--interactions-query: this model reads no purchases; leave the option out")
         none = np.zeros(0, dtype=np.int64)
-        return EdgeColumns(none, none, {p: none for p in PURCHASES.properties})
+        return EdgeColumns(none, none, dict.fromkeys(PURCHASES.properties, none))
     if what.interactions_query:
         return _own_interactions(store, what.interactions_query, users, entities)
     return store.edges("PURCHASED", users, entities, properties=PURCHASES.properties)
