@@ -82,7 +82,7 @@ def split():
     rng = np.random.default_rng(1)
     keys = rng.choice(36 * RELATIONS * 36, 900, replace=False)
     rows = [(k // (RELATIONS * 36), k // 36 % RELATIONS, k % 36) for k in keys.tolist()]
-    test = rows[850:] + [(36, 0, 1), (2, 1, 37), (38, 3, 39)]
+    test = [*rows[850:], (36, 0, 1), (2, 1, 37), (38, 3, 39)]
     return TripleSplit(triples(rows[:800]), triples(rows[800:850]), triples(test), ENTITIES, RELATIONS)
 
 
@@ -97,8 +97,7 @@ def slow_ranks(model, facts, known):
                 ("tail", model.tail_queries(of([h]), of([r])), t),
                 ("head", model.head_queries(of([r]), of([t])), h),
             ):
-                at = model.candidates(r)
-                scores = [float(paired(model.similarity, query[0], at.take(of(e)))) for e in range(ENTITIES)]
+                scores = paired(model.similarity, query, model.candidates(r)).tolist()
                 for raw in (False, True):
                     others = [
                         scores[e]
