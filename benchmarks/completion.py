@@ -54,7 +54,8 @@ def main() -> None:
     p.add_argument("--top", type=int, default=5)
     args = p.parse_args()
     report = Report(
-        f"Completion, {args.relations} relations of ML-100K's graph, {args.plugin}, d {args.dim}, top {args.top}, {args.store}",
+        f"Completion, {args.relations} relations of ML-100K's graph, {args.plugin}, d {args.dim}, "
+        f"top {args.top}, {args.store}",
         [
             "asked",
             "questions",
