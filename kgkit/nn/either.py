@@ -34,6 +34,17 @@ def conjugate(a: Any) -> Any:
     return join(real, -imaginary)
 
 
+def cubed_moduli(a: Any) -> Any:
+    """The sum of |a_i|^3 over complex numbers: [..., 2 k] -> [...]; what N3 weighs (Lacroix et al. 2018, Eq. 4)."""
+    real, imaginary = halves(a)
+    return ((real * real + imaginary * imaginary) ** 1.5).sum(-1)
+
+
+def within_ball(x: Any) -> Any:
+    """Vectors [..., d] longer than 1 cut to length 1, others as they are."""
+    return x / (x * x).sum(-1)[..., None].clip(min=1) ** 0.5
+
+
 def turn(phase: Any) -> Any:
     """exp(i phase), of modulus one: [..., k] -> complex [..., 2 k]."""
     of = np if isinstance(phase, np.ndarray) else torch

@@ -96,6 +96,25 @@ class KGEModel(GradientModel, LinkPredictor):
         query = self._drop(self.tail_query(p, heads, relations))
         return paired(self.similarity, query, self.answers(p, tails, relations))
 
+    def scores(
+        self,
+        p: Parameters,
+        facts: torch.Tensor,
+        negatives: torch.Tensor,
+        at_head: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """f of facts and of their negatives.
+
+        facts: int64 [3, B] (h, r, t); negatives: int64 [B, K], in the place of h where at_head (bool [B]), else of t.
+        Returns float32 [B] and [B, K].
+        """
+        k = negatives.shape[1]
+        positive = self.score(p, *facts)
+        h, r, t = (x.repeat_interleave(k) for x in facts)
+        e, swap = negatives.reshape(-1), at_head.repeat_interleave(k)
+        negative = self.score(p, torch.where(swap, e, h), r, torch.where(swap, t, e))
+        return positive, negative.view(-1, k)
+
     def cubes(self, vectors: torch.Tensor) -> torch.Tensor:
         """The sum of the cubed moduli of a vector's entries, for N3: [..., d] -> [...]."""
         return vectors.abs().pow(3).sum(-1)
@@ -153,6 +172,10 @@ class KGEModel(GradientModel, LinkPredictor):
             raise ConfigError(f"--loss {c.loss} is not for --training {c.training}: use {', '.join(known)}")
         if c.training != "sampled" and self.relational:
             raise ConfigError(f"{self.name} cannot score all entities at once: use --training sampled")
+        if c.shared and self.relational:
+            raise ConfigError(
+                f"{self.name} cannot share negatives, which look different to every relation: leave --shared off"
+            )
         if not c.reciprocal and type(self).head_query is KGEModel.head_query:
             raise ConfigError(f"{self.name} answers (?, r, t) by reciprocal relations: leave --reciprocal on")
         self.settings = LossSettings(c.margin, c.smoothing, c.temperature)
@@ -174,6 +197,14 @@ class KGEModel(GradientModel, LinkPredictor):
         """The length that the rows of a table have, by table, held after every step."""
         return {}
 
+    def max_norms(self) -> dict[str, float]:
+        """The length that the rows of a table may have at most, by table, held after every step."""
+        return {}
+
+    def rates(self) -> dict[str, float]:
+        """By how much a table's learning rate differs from the others', by table."""
+        return {}
+
     def make_optimiser(self) -> Optimiser:
         from kgkit.train.row_optimiser import RowOptimiser
 
@@ -183,11 +214,18 @@ class KGEModel(GradientModel, LinkPredictor):
                 c.optimiser,  # type: ignore[arg-type]
                 self.trained(),
                 c.learning_rate,
+                max_norm=self.max_norms(),
                 unit_norm=self.unit_norms(),
+                rates=self.rates(),
                 fused=c.fused,
             )
+        rates = self.rates()
+        groups = [
+            {"params": [tensor], "lr": c.learning_rate * rates.get(table, 1.0)}
+            for table, tensor in self.trained().items()
+        ]
         kinds = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad, "sgd": torch.optim.SGD}
-        of = kinds[c.optimiser](list(self.trained().values()), lr=c.learning_rate, fused=True)
+        of = kinds[c.optimiser](groups, lr=c.learning_rate, fused=True)
         optimiser: Optimiser = of
         return optimiser
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from kgkit.graph import Triples
+from kgkit.graph import Triples, distinct
 from kgkit.lazy import np, torch
 from kgkit.nn.similarity import crossed
 from kgkit.train.gradient_model import Parameters, Phase
@@ -41,6 +41,8 @@ class SampledSteps:
         self.sampler = NegativeSampler(
             facts, model.split.entities, model.relation_rows, model.device, c.sampler, c.filtered
         )
+        if c.reciprocal:  # every end is asked for as a tail: the inverse facts see to the heads
+            self.sampler.head_chance.zero_()
 
     def phase(self) -> Phase:
         if self.model.row_wise:
@@ -121,19 +123,15 @@ class SampledSteps:
     def batch_loss(self, p: Parameters, batch: Batch) -> Tensor:
         """The loss of a batch of facts and its negatives."""
         m, c = self.model, self.model.config
-        h, r, t = batch.facts
-        positive = m.score(p, h, r, t)
         if c.shared:
+            positive = m.score(p, *batch.facts)
             sides = [self.side(p, positive, batch, at_head=False)]
             if not c.reciprocal:
                 sides.append(self.side(p, positive, batch, at_head=True))
             loss = torch.stack(sides).mean()
         else:
-            k = c.negatives
-            h, r, t = (x.repeat_interleave(k) for x in (h, r, t))
-            e, at_head = batch.negatives.view(-1), batch.at_head.repeat_interleave(k)
-            negative = m.score(p, torch.where(at_head, e, h), r, torch.where(at_head, t, e))
-            loss = self.loss(positive, negative.view(-1, k), None, m.settings)
+            positive, negative = m.scores(p, batch.facts, batch.negatives, batch.at_head)
+            loss = self.loss(positive, negative, None, m.settings)
         if c.n3:
             loss = loss + c.n3 * m.nuclear(p, *batch.facts)
         return loss
@@ -151,10 +149,7 @@ class SampledSteps:
         facts = self.facts[:, rows]
         h, r, t = facts
         if not c.shared:
-            negatives, at_head = self.sampler.corrupt(h, r, t, c.negatives, generator)
-            if c.reciprocal:
-                at_head = torch.zeros_like(at_head)
-            return Batch(facts, negatives, at_head)
+            return Batch(facts, *self.sampler.corrupt(h, r, t, c.negatives, generator))
         negatives = self.sampler.shared(c.negatives, generator)
         countable = [self.sampler.countable(h, r, negatives, at_head=False)]
         if not c.reciprocal:
@@ -202,7 +197,7 @@ class AllSteps:
         if not c.reciprocal:
             keys, answers = np.append(keys, f.tail * (2 * r) + f.relation + r), np.append(answers, f.head)
         if c.training == "k-vs-all":
-            keys, answers = np.divmod(np.sort(keys * n + answers), n)
+            keys, answers = np.divmod(distinct(keys * n + answers), n)
             keys, start = np.unique(keys, return_index=True)
             start = np.append(start, len(answers))
         else:

@@ -41,13 +41,15 @@ class RowOptimiser:
         epsilon: float | None = None,
         max_norm: Mapping[str, float] | None = None,
         unit_norm: Mapping[str, float] | None = None,
+        rates: Mapping[str, float] | None = None,
         fused: bool = True,
     ) -> None:
         """tables: float32 tensors by name, on any device; a row is an index of the first dimension.
 
         lr: learning rate, which may be changed between steps (`.lr`). epsilon: 1e-8 for Adam, 1e-10 for Adagrad,
         torch's defaults. max_norm, unit_norm: by table, the Euclidean norm that each touched row must not exceed, or
-        must have, after its update (a row of zeros stays). fused: use the compiled kernel on the CPU.
+        must have, after its update (a row of zeros stays). rates: by table, what its learning rate is multiplied by
+        (1 unless given). fused: use the compiled kernel on the CPU.
         """
         if name not in STATES:
             raise ValueError(f"expected adam, adagrad or sgd, got {name}")
@@ -59,6 +61,7 @@ class RowOptimiser:
         self._max_norm, self._unit_norm = dict(max_norm or {}), dict(unit_norm or {})
         if unknown := ({*self._max_norm, *self._unit_norm} - set(tables)):
             raise ValueError(f"norm constraints name unknown tables: {', '.join(sorted(unknown))}")
+        self._rates = dict(rates or {})
         self._fused = fused
         self._state = {
             (table, state): torch.zeros_like(tensor, requires_grad=False)
@@ -87,7 +90,7 @@ class RowOptimiser:
             update_rows(step, tensor, mean, square, rows, gradient)
 
     def _numbers(self, table: str, whole: bool) -> RowStep:
-        rate, epsilon = self.lr, self.epsilon
+        rate, epsilon = self.lr * self._rates.get(table, 1.0), self.epsilon
         if self.name == "adam":
             correction = math.sqrt(1 - self.betas[1] ** self.step)
             rate *= correction / (1 - self.betas[0] ** self.step)
