@@ -103,7 +103,7 @@ def _function() -> Any:
                 return _score(library, kind, queries, table)
 
             @staticmethod
-            @torch.autograd.function.once_differentiable  # type: ignore[no-untyped-call,untyped-decorator]
+            @torch.autograd.function.once_differentiable
             def backward(ctx: Any, weight: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
                 queries, table = ctx.saved_tensors
                 _, by_query, by_table = ctx.needs_input_grad

@@ -149,7 +149,7 @@ def _function() -> Any:
                 return loss
 
             @staticmethod
-            @torch.autograd.function.once_differentiable  # type: ignore[no-untyped-call,untyped-decorator]
+            @torch.autograd.function.once_differentiable
             def backward(ctx: Any, by_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
                 gradient = ctx.gradient
                 if gradient is not None and not bool((by_loss == 1).all()):

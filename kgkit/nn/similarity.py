@@ -66,7 +66,7 @@ def crossed(similarity: Similarity, queries: Tensor, candidates: Candidates) -> 
     e = candidates.table
     if similarity == "dot":
         score = queries @ e.T
-    elif similarity in ("l2", "l2-squared"):
+    elif similarity == "l2" or similarity == "l2-squared":
         # |q - e|^2 by one matrix product; rounding may take it below zero.
         squares = queries.square().sum(1, keepdim=True) + e.square().sum(1)
         squared = torch.addmm(squares, queries, e.T, alpha=-2).clamp_min(0)
@@ -76,19 +76,23 @@ def crossed(similarity: Similarity, queries: Tensor, candidates: Candidates) -> 
     elif similarity == "l1":
         score = -torch.cdist(queries, e, p=1)
     else:
-        return paired(similarity, queries[:, None], candidates)
+        score = paired(similarity, queries[:, None], Candidates(e))
     return score if candidates.bias is None else score + candidates.bias
 
 
 def to_all(similarity: Similarity, query: Floats, table: Floats) -> Floats:
     """Scores of one query with every candidate, without torch: float32 [d] and [N, d] -> [N]."""
+    score: Floats
     if similarity == "dot":
-        return table @ query
+        score = table @ query
+        return score
     difference = table - query
     if similarity == "l1":
-        return -np.abs(difference).sum(1)
-    if similarity == "modulus":
+        score = -np.abs(difference).sum(1)
+    elif similarity == "modulus":
         half = len(query) // 2
-        return -np.hypot(difference[:, :half], difference[:, half:]).sum(1)
-    squared = np.einsum("nd,nd->n", difference, difference)
-    return -squared if similarity == "l2-squared" else -np.sqrt(squared)
+        score = -np.hypot(difference[:, :half], difference[:, half:]).sum(1)
+    else:
+        squared = np.einsum("nd,nd->n", difference, difference)
+        score = -squared if similarity == "l2-squared" else -np.sqrt(squared)
+    return score
