@@ -240,6 +240,8 @@ def _among(ids: pa.Array, wanted: set[str]) -> Bools:
 
 def named_nodes(store: GraphStore, ids: Sequence[str]) -> dict[str, Node]:
     """Entities by id."""
+    if not ids:
+        return {}
     rows = store.query(
         "MATCH (n:Entity) WHERE n.id IN $ids RETURN n.id, n.name, n.item_id", {"ids": list(ids)}
     ).rows
