@@ -79,13 +79,17 @@ def crossed(similarity: Similarity, queries: Tensor, candidates: Candidates) -> 
 
 def to_all(similarity: Similarity, query: Floats, table: Floats) -> Floats:
     """Scores of one query with every candidate, without torch: float32 [d] and [N, d] -> [N]."""
+    found: Floats
     if similarity == "dot":
-        return table @ query
+        found = table @ query
+        return found
     difference = table - query
     if similarity == "l1":
-        return -np.abs(difference).sum(1)
-    if similarity == "modulus":
+        found = -np.abs(difference).sum(1)
+    elif similarity == "modulus":
         half = len(query) // 2
-        return -np.hypot(difference[:, :half], difference[:, half:]).sum(1)
-    squared = np.einsum("nd,nd->n", difference, difference)
-    return -squared if similarity == "l2-squared" else -np.sqrt(squared)
+        found = -np.hypot(difference[:, :half], difference[:, half:]).sum(1)
+    else:
+        squared = np.einsum("nd,nd->n", difference, difference)
+        found = -squared if similarity == "l2-squared" else -np.sqrt(squared)
+    return found
