@@ -42,7 +42,8 @@ def calibrate(method: Method, scores: Doubles, right: Bools) -> Callable[[Double
         steps = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(
             scores, right.astype(np.float64)
         )
-        return lambda s: np.asarray(steps.predict(s), dtype=np.float64)
+        # It refuses to say nothing about nothing.
+        return lambda s: np.asarray(steps.predict(s), dtype=np.float64) if len(s) else s
     from sklearn.linear_model import LogisticRegression
 
     centre, spread = scores.mean(), scores.std() or 1.0

@@ -18,6 +18,7 @@ def test_a_known_curve_is_found_again(method: Method) -> None:
     chance = calibrate(method, scores, right)
     at = np.linspace(2, 9, 8)
     found = chance(at)
+    assert len(chance(np.zeros(0))) == 0
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-(1.5 * at - 9))), atol=0.05)
     assert (np.diff(found) >= 0).all() and (found >= 0).all() and (found <= 1).all()
 
