@@ -84,10 +84,11 @@ def self_adversarial(positive: Tensor, negative: Tensor, mask: Tensor | None, s:
     """
     of = torch.nn.functional.logsigmoid
     weight = s.temperature * negative.detach()
-    if mask is None:
-        p = torch.softmax(weight, 1)
-    else:  # where none counts, the softmax would be of all
-        p = torch.softmax(weight.masked_fill(~mask, _NOTHING), 1) * mask
+    if mask is not None:
+        weight = weight.masked_fill(~mask, _NOTHING)
+    p = torch.softmax(weight, 1)
+    if mask is not None:  # where none counts, the softmax is of all
+        p = p * mask
     return -(of(s.margin + positive).mean() + (p * of(-negative - s.margin)).sum(1).mean()) / 2
 
 
