@@ -4,8 +4,8 @@
 
 DistMult and TransE (L1) of d 100, trained a little by a plain loop and then rounded to multiples of 1/32: single
 precision adds such numbers without error, so that whatever order the sums are made in, both have the same scores and
-the same ties, and metrics must agree to 1e-6 (or the benchmark stops); ranks are compared one by one. Each runs in processes of its own, which
-import, load and then rank; only ranking is timed.
+the same ties. Ranks are compared one by one, and metrics must agree to 1e-6, or the benchmark stops. Each runs in
+processes of its own, which import, load and then rank; only ranking is timed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def trained(model: str, train: Ints, entities: int, relations: int, epochs: int,
     adam = torch.optim.Adam(weights, lr=0.05)
     facts = torch.from_numpy(train)
     for _ in range(epochs):
-        for h, r, t in (batch.unbind(1) for batch in facts[torch.randperm(len(facts))].split(2048)):
+        for h, r, t in (batch.unbind(1) for batch in facts[torch.randperm(len(facts))].split(512)):
             scores = crossed(tables.similarity, tables.tail_queries(h, r), Candidates(tables.entity[t]))
             adam.zero_grad()
             torch.nn.functional.cross_entropy(scores, torch.arange(len(t))).backward()
@@ -135,7 +135,7 @@ def compared(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 def main() -> None:
     p = parser(__doc__, repeats=3)
     p.add_argument("--triples", type=int, default=3134, help="test facts to rank, from the first (all: 3134)")
-    p.add_argument("--epochs", type=int, default=2, help="epochs of training the tables")
+    p.add_argument("--epochs", type=int, default=1, help="epochs of training the tables")
     p.add_argument("--memory", type=int, default=MEMORY, help="bytes that kgkit may hold at once")
     p.add_argument("--peer-batch", type=int, default=None, help="facts a batch (default: PyKEEN's own)")
     p.add_argument("--worker", nargs=2, metavar=("FILE", "MODEL"), help="rank these tables and print JSON")

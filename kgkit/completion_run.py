@@ -33,8 +33,15 @@ def run_to_complete(store: GraphStore, runs: Path, plugin: str | None, run: str 
         raise ConfigError(f"{plugin} is a {cls.task} model, which completes no facts: try --plugin distmult")
     if run is not None:
         return found
-    wanted = {"plugin": plugin, "status": "finished", "store": store.uri}
-    latest = [r for r in list_runs(runs) if all(r.get(k) == v for k, v in wanted.items())]
+    # The graph knows its runs by whatever name it was opened; those without write-back only left the name.
+    here = {row[0] for row in store.query("MATCH (r:Run) RETURN r.id").rows}
+    latest = [
+        r
+        for r in list_runs(runs)
+        if r["plugin"] == plugin
+        and r["status"] == "finished"
+        and (r["id"] in here or r["store"] == store.uri)
+    ]
     if not latest:
         raise ConfigError(
             f"no finished run of {plugin} on {store.uri} in {runs}: train one with "

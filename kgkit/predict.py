@@ -190,9 +190,8 @@ def _from_graph(
         relations = np.concatenate(np.split(relations, 2, axis=1))
     tables = model.tables()
     p: Any = {tables["Entity"]: entities, tables["Relation"]: relations}
-    entity, rel = (
-        np.array([pc.index(among, name).as_py()]) for among, name in ((ids, given.id), (names, relation))
-    )
+    entity: Any = np.array([pc.index(ids, given.id).as_py()])
+    rel: Any = np.array([pc.index(names, relation).as_py()])
     query: Any = model.tail_query(p, entity, rel) if side == "tail" else model.head_query(p, rel, entity)
     candidates: Any = model.answers(p, slice(None))
     return ids, to_all(model.similarity, query[0], candidates.table)
@@ -240,6 +239,8 @@ def _among(ids: pa.Array, wanted: set[str]) -> Bools:
 
 def named_nodes(store: GraphStore, ids: Sequence[str]) -> dict[str, Node]:
     """Entities by id."""
+    if not ids:
+        return {}
     rows = store.query(
         "MATCH (n:Entity) WHERE n.id IN $ids RETURN n.id, n.name, n.item_id", {"ids": list(ids)}
     ).rows

@@ -172,49 +172,53 @@ def _by_torch(
 ) -> AnswerCounts:
     """The twin, on the device of the queries."""
     found: list[list[Ints]] = [[np.empty(0, dtype=np.int64)] for _ in range(4 if raw else 2)]
-    # Six numbers a score: the score, what it is made of (see `crossed`), and comparisons with it.
-    step = max(1, memory // (24 * max(len(candidates), 1)))
+    # A score takes 24 bytes: itself, a copy of its row, comparisons, and what `crossed` makes it of.
+    step = max(1, min(memory // (24 * max(len(candidates), 1)), len(asked)))
+    # Room that all blocks share: allocators keep much more than is in use when such large pieces come and go.
+    room = torch.empty(2, step, len(candidates), device=queries.device)
     with torch.no_grad():
         for at in range(0, len(asked), step):
             some = asked.part(at, min(at + step, len(asked)))
-            scores = _scores(similarity, queries[at : at + step].float(), candidates, memory)
+            scores = _scores(similarity, queries[at : at + step].float(), candidates, memory, room[0])
             row, answer = _rows(some.start, scores), _on(some.answer, scores)
             own = scores[row, answer]
             counts = []
             if raw:
-                better, equal = _count(scores, row, own, step)
+                better, equal = _count(scores, row, own, room[1])
                 counts = [better, equal - 1]  # without the answer itself
             # NaN compares false with everything: what is known is neither better nor equal, the answer included.
             scores[_rows(some.known_start, scores), _on(some.known, scores)] = torch.nan
-            counts = [*_count(scores, row, own, step), *counts]
+            counts = [*_count(scores, row, own, room[1]), *counts]
             for all_of_it, part in zip(found, counts, strict=True):
                 all_of_it.append(part.cpu().numpy())
     return AnswerCounts(*(np.concatenate(parts) for parts in found))
 
 
 def _scores(
-    similarity: Similarity, queries: torch.Tensor, candidates: Candidates, memory: int
+    similarity: Similarity, queries: torch.Tensor, candidates: Candidates, memory: int, room: torch.Tensor
 ) -> torch.Tensor:
-    """float32 [B, N], without NaN."""
-    n, wide = len(candidates), len(candidates)
-    if similarity == "modulus":  # [B, tile, d] of a query and candidate each, some four times over
-        wide = max(1, memory // 2 // (16 * max(queries.numel(), 1)))
-    scores = torch.empty(len(queries), n, device=queries.device)
+    """float32 [B, N], without NaN, in the first rows of room [at least B, N]."""
+    n = wide = len(candidates)
+    if similarity == "modulus":  # [B, tile, d] of a query and candidate each, some six times over
+        wide = max(1, memory // 4 // (24 * max(queries.numel(), 1)))
+    scores = room[: len(queries)]
     for low in range(0, n, max(wide, 1)):
         tile = slice(low, low + wide)
         bias = None if candidates.bias is None else candidates.bias[tile]
         scores[:, tile] = crossed(similarity, queries, Candidates(candidates.table[tile].float(), bias))
-    return scores.masked_fill_(scores.isnan(), -torch.inf)
+    return scores.nan_to_num_(-torch.inf, torch.inf, -torch.inf)
 
 
 def _count(
-    scores: torch.Tensor, row: torch.Tensor, own: torch.Tensor, step: int
+    scores: torch.Tensor, row: torch.Tensor, own: torch.Tensor, room: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """For each true answer, the scores in its row that are above its own, and those that equal it: int64 [F]."""
+    step = len(room)
     better, equal = torch.zeros_like(row), torch.zeros_like(row)
     for at in range(0, len(row), step):
         some = slice(at, at + step)
-        others, mine = scores[row[some]], own[some, None]
+        mine = own[some, None]
+        others = torch.index_select(scores, 0, row[some], out=room[: len(mine)])
         better[some], equal[some] = (others > mine).sum(1), (others == mine).sum(1)
     return better, equal
 

@@ -1,7 +1,7 @@
 """Compiles the C files beside this one on first use, and loads them with ctypes (which releases the GIL).
 
-A library is cached under the user's cache directory by its source, compiler, flags and processor, so each machine
-builds it once. Without a compiler, or with KGKIT_NATIVE=0, `load` gives None and callers take their slower twin.
+A library is cached under the user's cache directory by its source, the headers, compiler, flags and processor, so each
+machine builds it once. Without a compiler, or with KGKIT_NATIVE=0, `load` gives None and callers take their slower twin.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def _build(source: Path, defines: tuple[str, ...]) -> Path:
     compiler = _compiler()
     cache = cache_dir()
     key = hashlib.blake2b(digest_size=12)
-    key.update(source.read_bytes())
+    for text in (source, *sorted(source.parent.glob("*.h"))):
+        key.update(text.read_bytes())
     key.update(repr((compiler, _version(compiler), _FLAGS, _VARIANTS, defines, _cpu())).encode())
     library = cache / f"{source.stem}-{key.hexdigest()}.so"
     if library.exists():

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "vector_math.h"
 #ifdef _OPENMP
 #include <omp.h>
 #else
@@ -29,7 +31,6 @@ static int omp_get_num_threads(void) { return 1; }
 #endif
 #define W (D % 16 == 0 ? 16 : D % 8 == 0 ? 8 : D % 4 == 0 ? 4 : 1)
 
-#define INLINE static inline __attribute__((always_inline))
 #define BLOCK 16          /* examples whose weight-matrix gradients share one buffer */
 #define CHUNK 1024        /* most examples between two scatters */
 #define SLOT_BYTES (1 << 22) /* about what the slots of a chunk may take */
@@ -56,26 +57,6 @@ typedef struct {
     const int64_t *label_start; /* [users + 1], a user's range among the keys */
     const uint8_t *labelled;   /* [entities], whether any user labels it */
 } Training;
-
-/* e^x to 2 ulp, in a form that compilers vectorise (Cephes). */
-INLINE float exp_(float x)
-{
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    const float n = floorf(x * 1.44269504088896341f + 0.5f);
-    const float r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    float y = 1.9875691500e-4f;
-    y = y * r + 1.3981999507e-3f;
-    y = y * r + 8.3334519073e-3f;
-    y = y * r + 4.1665795894e-2f;
-    y = y * r + 1.6666665459e-1f;
-    y = y * r + 5.0000001201e-1f;
-    y = y * r * r + r + 1.0f;
-    const int32_t bits = ((int32_t)n + 127) << 23;
-    float scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return y * scale;
-}
 
 /* tanh to 3e-7 (relative): x P(x^2) / Q(x^2), fitted for the smallest greatest error on [-8, 8], where float32 ends. */
 INLINE float tanh_(float x)

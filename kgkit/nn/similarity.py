@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kgkit.lazy import np, torch
+from kgkit.native.distance import crossed_similarity
 
 if TYPE_CHECKING:
     from kgkit.arrays import Floats
@@ -61,31 +62,37 @@ def paired(similarity: Similarity, queries: Tensor, candidates: Candidates) -> T
 
 
 def crossed(similarity: Similarity, queries: Tensor, candidates: Candidates) -> Tensor:
-    """Scores of every query with every candidate: [B, d] and [N, d] -> [B, N]."""
+    """Scores of every query with every candidate: [B, d] and [N, d] -> [B, N]; l1 and modulus compiled on the CPU."""
     e = candidates.table
     if similarity == "dot":
         score = queries @ e.T
-    elif similarity in ("l2", "l2-squared"):
+    elif similarity == "l2" or similarity == "l2-squared":
         # |q - e|^2 by one matrix product; rounding may take it below zero.
         squares = queries.square().sum(1, keepdim=True) + e.square().sum(1)
         squared = torch.addmm(squares, queries, e.T, alpha=-2).clamp_min(0)
         score = -squared if similarity == "l2-squared" else -(squared + _TINY).sqrt()
+    elif (compiled := crossed_similarity(similarity, queries, e)) is not None:
+        score = compiled
     elif similarity == "l1":
         score = -torch.cdist(queries, e, p=1)
     else:
-        return paired(similarity, queries[:, None], candidates)
+        score = paired(similarity, queries[:, None], Candidates(e))
     return score if candidates.bias is None else score + candidates.bias
 
 
 def to_all(similarity: Similarity, query: Floats, table: Floats) -> Floats:
     """Scores of one query with every candidate, without torch: float32 [d] and [N, d] -> [N]."""
+    score: Floats
     if similarity == "dot":
-        return table @ query
+        score = table @ query
+        return score
     difference = table - query
     if similarity == "l1":
-        return -np.abs(difference).sum(1)
-    if similarity == "modulus":
+        score = -np.abs(difference).sum(1)
+    elif similarity == "modulus":
         half = len(query) // 2
-        return -np.hypot(difference[:, :half], difference[:, half:]).sum(1)
-    squared = np.einsum("nd,nd->n", difference, difference)
-    return -squared if similarity == "l2-squared" else -np.sqrt(squared)
+        score = -np.hypot(difference[:, :half], difference[:, half:]).sum(1)
+    else:
+        squared = np.einsum("nd,nd->n", difference, difference)
+        score = -squared if similarity == "l2-squared" else -np.sqrt(squared)
+    return score

@@ -136,6 +136,7 @@ def check_current(run_id: str, current: bool | None) -> None:
         raise StoreError(
             f"run {run_id} has no answers in the graph: it was "
             + ("trained without --write-back, or erased" if current is None else "replaced by a later run")
+            + "; train again, or complete with --no-write-back"
         )
 
 

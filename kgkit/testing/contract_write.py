@@ -216,7 +216,7 @@ class WriteContract:
         }
         some = facts(("a", "r", "b"), ("b", "s", "c"), ("c", "r", "a"), ("c", "r", "a"), **labels)
         assert store.upsert_edges("FACT", some) == WriteStats(created=1, matched=2)
-        want = {
+        want: dict[Any, dict[str, Any]] = {
             ("a", "b", "r"): {"relation": "r", "source": "x", "split": "train"},
             ("b", "c", "s"): {"relation": "s", "source": "x", "time": 2**40},
             ("c", "a", "r"): {"relation": "r", "split": "valid", "time": 7},  # the last of two rows

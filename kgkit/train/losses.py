@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgkit.lazy import torch
+from kgkit.native.losses import bce_with_logits_rows, cross_entropy_rows
 
 if TYPE_CHECKING:
     Tensor = torch.Tensor
@@ -32,11 +33,14 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class Answers:
-    """The right answers of B queries. row: int64 [A], whose answer; entity: int64 [A]; count: float32 [B], how many."""
+    """The right answers of B queries, one query's after another's.
+
+    row: int64 [A], whose answer; entity: int64 [A]; start: int64 [B + 1], where each query's begin.
+    """
 
     row: Tensor
     entity: Tensor
-    count: Tensor
+    start: Tensor
 
 
 # --- Sampled negatives ----------------------------------------------------------------------------------------------
@@ -111,23 +115,19 @@ def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
 def bce_all(scores: Tensor, answers: Answers, s: LossSettings) -> Tensor:
     """Binary cross-entropy over every entity (Dettmers et al. 2018, Eq. 2; labels smoothed as there, section 4).
 
-    Their labels: (1 - smoothing) y + smoothing / N.
+    Their labels: (1 - smoothing) y + smoothing / N. The scores are used up: their gradient takes their place.
     """
-    n = scores.shape[1]
-    low = s.smoothing / n
-    right = scores[answers.row, answers.entity].sum()
-    # softplus(x) - y x, summed: labels differ from `low` only at the answers.
-    total = torch.nn.functional.softplus(scores).sum() - (1 - s.smoothing) * right - low * scores.sum()
-    return total / scores.numel()
+    scale, free = 1 / scores.numel(), scores.grad_fn is not None
+    return bce_with_logits_rows(scores, answers.start, answers.entity, s.smoothing, scale, free).sum()
 
 
 def cross_entropy_all(scores: Tensor, answers: Answers, s: LossSettings) -> Tensor:
-    """Cross-entropy of each query, its right answers sharing the target equally (Lacroix et al. 2018, section 2)."""
-    share = (1 - s.smoothing) / answers.count[answers.row]
-    right = (scores[answers.row, answers.entity] * share).sum()
-    if s.smoothing:
-        right = right + s.smoothing * scores.mean(1).sum()
-    return (torch.logsumexp(scores, 1).sum() - right) / len(scores)
+    """Cross-entropy of each query, its right answers sharing the target equally (Lacroix et al. 2018, section 2).
+
+    The scores are used up: their gradient takes their place.
+    """
+    scale, free = 1 / len(scores), scores.grad_fn is not None
+    return cross_entropy_rows(scores, answers.start, answers.entity, s.smoothing, scale, free).sum()
 
 
 def softplus_all(scores: Tensor, answers: Answers, s: LossSettings) -> Tensor:

@@ -8,6 +8,15 @@ from pathlib import Path
 import pytest
 from collect import SHARED, collect
 
+from kgkit.config import make_config
+from kgkit.evaluate.triple_leaks import find_leaks
+from kgkit.evaluate.triple_split import count_unseen, split_triples
+from kgkit.extract import Extraction, extract
+from kgkit.ingest import ingest
+from kgkit.queries import TRIPLES
+from kgkit.registry import load_connector
+from kgkit.store.open import open_store
+
 pytestmark = [
     pytest.mark.shared_data,
     pytest.mark.skipif(not SHARED.is_dir(), reason="the public data sets are not beside the checkout"),
@@ -60,3 +69,22 @@ def test_linkages_and_triples_of_other_data_sets() -> None:
         p: len(collect("triples", SHARED / "wn18rr" / f"{p}.txt").facts) for p in ("train", "valid", "test")
     }
     assert counts == {"train": 86_835, "valid": 3_034, "test": 3_134}
+
+
+def test_wn18rr_keeps_its_split(tmp_path: Path) -> None:
+    """From the three files through a graph: 3,034 and 3,134 facts held out, 210 of the test facts with an unseen end."""
+    with open_store(tmp_path / "wn18rr.lbug") as store:
+        for part in ("train", "valid", "test"):
+            connector = load_connector("triples")()
+            config = make_config(
+                connector.Config, {"paths": [SHARED / "wn18rr" / f"{part}.txt"], "split": part}
+            )
+            assert ingest(connector, config, store).sources[0].matched["FACT"] == 0
+        graph = extract(store, Extraction((TRIPLES,), labels=True))
+    assert (len(graph.entities), len(graph.relations), len(graph.triples)) == (40_943, 11, 93_003)
+    split = split_triples(graph)
+    assert [len(part) for part in (split.train, split.valid, split.test)] == [86_835, 3_034, 3_134]
+    assert count_unseen(split)["test"] == 210
+    assert find_leaks(split, graph.relations.ids.to_pylist())["test"]["symmetric"] == 1_086
+    drawn = split_triples(graph, "random")
+    assert (len(drawn.valid), count_unseen(drawn)["test"]) == (9_300, 0)

@@ -124,7 +124,7 @@ def test_what_is_masked_does_not_count(name: str, smoothing: float) -> None:
 
 SCORES = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
 # The first query has entities 0 and 2 as answers, the second entity 1.
-ANSWERS = Answers(torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]), torch.tensor([2.0, 1.0]))
+ANSWERS = Answers(torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]), torch.tensor([0, 2, 3]))
 LABELS = [[1, 0, 1], [0, 1, 0]]
 
 
