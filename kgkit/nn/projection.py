@@ -45,7 +45,9 @@ def grouped(matrices: Tensor, vectors: Tensor, relations: Tensor) -> Tensor:
     place = _inverse(order) + shift[relations]
     of = torch.repeat_interleave(torch.arange(len(matrices), device=order.device), blocks)
     padded = vectors.new_zeros(len(of) * _BLOCK, vectors.shape[1]).index_copy(0, place, vectors)
-    found = torch.bmm(padded.unflatten(0, (len(of), _BLOCK)), matrices.index_select(0, of).transpose(1, 2))
+    found = torch.bmm(
+        padded.view(len(of), _BLOCK, vectors.shape[1]), matrices.index_select(0, of).transpose(1, 2)
+    )
     return found.flatten(0, 1).index_select(0, place)
 
 
