@@ -36,18 +36,19 @@ def grouped(matrices: Tensor, vectors: Tensor, relations: Tensor) -> Tensor:
     count = torch.bincount(relations, minlength=len(matrices))
     order = torch.argsort(relations, stable=True)
     if len(matrices) <= _FEW:
-        parts = torch.split(vectors[order], count.tolist())
-        sorted_ = torch.cat([x @ m.T for x, m in zip(parts, matrices.unbind(), strict=True)])
-        return sorted_[_inverse(order)]
+        parts = torch.split(vectors.index_select(0, order), count.tolist())
+        found = torch.cat([x @ m.T for x, m in zip(parts, matrices.unbind(), strict=True)])
+        return found.index_select(0, _inverse(order))
     # Blocks of one relation's rows each, the last of a relation filled up with zeros.
     blocks = (count + _BLOCK - 1) // _BLOCK
     shift = (blocks.cumsum(0) - blocks) * _BLOCK - (count.cumsum(0) - count)
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device) + shift[relations[order]]
+    place = _inverse(order) + shift[relations]
     of = torch.repeat_interleave(torch.arange(len(matrices), device=order.device), blocks)
     padded = vectors.new_zeros(len(of) * _BLOCK, vectors.shape[1]).index_copy(0, place, vectors)
-    found = torch.bmm(padded.view(len(of), _BLOCK, -1), matrices[of].transpose(1, 2))
-    return found.flatten(0, 1)[place]
+    found = torch.bmm(
+        padded.view(len(of), _BLOCK, vectors.shape[1]), matrices.index_select(0, of).transpose(1, 2)
+    )
+    return found.flatten(0, 1).index_select(0, place)
 
 
 def _inverse(order: Tensor) -> Tensor:

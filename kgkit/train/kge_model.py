@@ -220,7 +220,7 @@ class KGEModel(GradientModel, LinkPredictor):
                 fused=c.fused,
             )
         rates = self.rates()
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [tensor], "lr": c.learning_rate * rates.get(table, 1.0)}
             for table, tensor in self.trained().items()
         ]

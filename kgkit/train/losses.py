@@ -67,12 +67,18 @@ def bce(positive: Tensor, negative: Tensor, mask: Tensor | None, s: LossSettings
 
 
 def cross_entropy(positive: Tensor, negative: Tensor, mask: Tensor | None, s: LossSettings) -> Tensor:
-    """-log of the fact's share in the softmax over it and its negatives (Kadlec et al. 2017, Eq. 3)."""
-    if mask is not None:
-        negative = negative.masked_fill(~mask, _NOTHING)
-    logits = torch.cat([positive[:, None], negative], 1)
-    right = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-    return torch.nn.functional.cross_entropy(logits, right, label_smoothing=s.smoothing)
+    """-log of the fact's share in the softmax over it and its negatives (Kadlec et al. 2017, Eq. 3).
+
+    Smoothing takes that much of the label from the fact, and gives it in equal parts to the fact and what counts.
+    """
+    counts = torch.ones_like(negative, dtype=torch.bool) if mask is None else mask
+    logits = torch.cat([positive[:, None], negative.masked_fill(~counts, _NOTHING)], 1)
+    share = torch.log_softmax(logits, 1)
+    right = share[:, 0]
+    if s.smoothing:
+        whole = right + (share[:, 1:] * counts).sum(1)
+        right = (1 - s.smoothing) * right + s.smoothing * whole / (1 + counts.sum(1))
+    return -right.mean()
 
 
 def self_adversarial(positive: Tensor, negative: Tensor, mask: Tensor | None, s: LossSettings) -> Tensor:
@@ -81,8 +87,12 @@ def self_adversarial(positive: Tensor, negative: Tensor, mask: Tensor | None, s:
     p is the softmax of the negatives' scores at a temperature, held constant.
     """
     of = torch.nn.functional.logsigmoid
-    shown = negative if mask is None else negative.masked_fill(~mask, _NOTHING)
-    p = torch.softmax(s.temperature * shown.detach(), 1)
+    weight = s.temperature * negative.detach()
+    if mask is not None:
+        weight = weight.masked_fill(~mask, _NOTHING)
+    p = torch.softmax(weight, 1)
+    if mask is not None:  # where none counts, the softmax is of all
+        p = p * mask
     return -(of(s.margin + positive).mean() + (p * of(-negative - s.margin)).sum(1).mean()) / 2
 
 

@@ -28,7 +28,13 @@ from kgkit.train.kge_model import KGEConfig, KGEModel, uniform
 # The authors' best_config.sh, by which Table 3 and 4 were made: facts and negatives a step, d, gamma, alpha, rate; epochs
 # are its steps by the data set's facts (150,000, 100,000, 80,000, 80,000 and 100,000 steps). There the rate falls to a
 # tenth after half of the steps and a fact weighs less the more often its (h, r) and (r, t) are seen; here neither does.
-_PAPER = {"loss": "self-adversarial", "optimiser": "adam", "shared": False, "filtered": True, "reciprocal": False}
+_PAPER = {
+    "loss": "self-adversarial",
+    "optimiser": "adam",
+    "shared": False,
+    "filtered": True,
+    "reciprocal": False,
+}
 PUBLISHED = {
     "fb15k": {**_PAPER, "batch_size": 1024, "negatives": 256, "dim": 1000, "margin": 24.0, "temperature": 1.0,
               "learning_rate": 1e-4, "epochs": 318},
@@ -64,7 +70,9 @@ class RotatE(KGEModel):
         """Options of rotate."""
 
         dim: int = option(100, "complex numbers an entity (2 d floats); angles a relation", ge=1)
-        loss: str = option("self-adversarial", "loss", choices=("margin", "cross-entropy", "self-adversarial"))
+        loss: str = option(
+            "self-adversarial", "loss", choices=("margin", "cross-entropy", "self-adversarial")
+        )
         margin: float = option(6.0, "margin gamma; vectors begin within (gamma + 2) / d", ge=0)
         negatives: int = option(32, "sampled negatives a fact (shared: a batch)", ge=1)
 

@@ -53,7 +53,9 @@ class TransR(KGEModel):
         """Options of transr."""
 
         loss: str = option("margin", "loss", choices=("margin", "cross-entropy", "self-adversarial"))
-        sampler: str = option("bernoulli", "which end of a fact is replaced", choices=("uniform", "bernoulli"))
+        sampler: str = option(
+            "bernoulli", "which end of a fact is replaced", choices=("uniform", "bernoulli")
+        )
         relation_dim: int = option(0, "dimensions k of relations (0: those of entities)", ge=0)
         norm: str = option("l2-squared", "distance", choices=("l2-squared", "l1"))
         ball: bool = option(True, "vectors and projections within the unit ball (section 3.2)")
@@ -103,7 +105,7 @@ class TransR(KGEModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As of the base, each entity projected once: a fact's ends serve its negatives too."""
         heads, relations, tails = facts
-        b, k = negatives.shape
+        k = negatives.shape[1]
         every = torch.cat([heads[:, None], tails[:, None], negatives], 1)  # [B, 2 + K]
         h, t, e = self.project(p, every, relations[:, None].expand(-1, 2 + k)).split([1, 1, k], 1)
         r, swap = p["relation"][relations][:, None], at_head[:, None, None]

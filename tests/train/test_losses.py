@@ -61,10 +61,16 @@ def test_cross_entropy() -> None:
     assert sampled("cross-entropy") == pytest.approx((share(2, 1.5, 0) + share(0, -0.5, 3)) / 2)
     assert sampled("cross-entropy", MASK) == pytest.approx((share(2, 1.5) + share(0, -0.5, 3)) / 2)
     # Smoothed by 0.3, each of the three has 0.1 of the label and the fact 0.7 more.
-    spread = [(share(a, b, c) + share(b, a, c) + share(c, a, b)) / 3 for a, b, c in ((2, 1.5, 0), (0, -0.5, 3))]
+    spread = [
+        (share(a, b, c) + share(b, a, c) + share(c, a, b)) / 3 for a, b, c in ((2, 1.5, 0), (0, -0.5, 3))
+    ]
     plain = [share(2, 1.5, 0), share(0, -0.5, 3)]
     expected = sum(0.7 * x + 0.3 * y for x, y in zip(plain, spread, strict=True)) / 2
     assert sampled("cross-entropy", smoothing=0.3) == pytest.approx(expected)
+    # Masked, the first fact's label is spread over two: itself and the one negative that counts.
+    two = 0.7 * share(2, 1.5) + 0.3 * (share(2, 1.5) + share(1.5, 2)) / 2
+    expected = (two + 0.7 * plain[1] + 0.3 * spread[1]) / 2
+    assert sampled("cross-entropy", MASK, smoothing=0.3) == pytest.approx(expected)
 
 
 def test_self_adversarial() -> None:
@@ -79,10 +85,13 @@ def test_self_adversarial() -> None:
     assert found == pytest.approx((right + (weighted(1.5, 0) + weighted(-0.5, 3)) / 2) / 2)
     found = sampled("self-adversarial", MASK, margin=1.0, temperature=0.5)
     assert found == pytest.approx((right + (weighted(1.5) + weighted(-0.5, 3)) / 2) / 2)
+    found = sampled("self-adversarial", MASK, margin=1.0, temperature=0.0)
+    even = (softplus(0.5) + softplus(4)) / 2
+    assert found == pytest.approx((right + (softplus(2.5) + even) / 2) / 2)
 
 
 def test_the_weights_of_self_adversarial_have_no_gradient() -> None:
-    """Of one negative the weight is 1: the gradient is s(f + gamma) / 2 over 1 fact, whatever the temperature."""
+    """The gradient of a negative is its weight times s(f + gamma) / 2, as if the weight were given."""
     for temperature in (0.0, 1.0, 7.0):
         negative = torch.tensor([[0.5, -1.0]], requires_grad=True)
         loss = SAMPLED["self-adversarial"](
@@ -93,10 +102,11 @@ def test_the_weights_of_self_adversarial_have_no_gradient() -> None:
         torch.testing.assert_close(gradient, p * torch.sigmoid(negative.detach() + 1) / 2)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("name", SAMPLED)
-def test_what_is_masked_does_not_count(name: str) -> None:
+def test_what_is_masked_does_not_count(name: str, smoothing: float) -> None:
     """Neither value nor gradient depends on a masked score; with all masked the loss is finite."""
-    settings, values = LossSettings(smoothing=0.0), []
+    settings, values = LossSettings(smoothing=smoothing), []
     for score in (0.0, 50.0):
         negative = NEGATIVE.clone()
         negative[0, 1] = score
@@ -106,8 +116,8 @@ def test_what_is_masked_does_not_count(name: str) -> None:
         assert gradient[0, 1] == 0 and (gradient[1] != 0).any()
         values.append(float(loss))
     assert values[0] == pytest.approx(values[1])
-    nothing = SAMPLED[name](POSITIVE, NEGATIVE, torch.zeros_like(MASK), settings)
-    assert math.isfinite(nothing)
+    nothing = [SAMPLED[name](POSITIVE, x * NEGATIVE, torch.zeros_like(MASK), settings) for x in (1, 2)]
+    assert math.isfinite(nothing[0]) and nothing[0] == nothing[1]
 
 
 # --- All entities ---------------------------------------------------------------------------------------------------
