@@ -128,6 +128,14 @@ class KGEModel(GradientModel, LinkPredictor):
             self.cubes(entity[heads]) + self.cubes(relation[relations]) + self.cubes(entity[tails])
         ).mean()
 
+    def penalty(
+        self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor, tails: torch.Tensor
+    ) -> torch.Tensor:
+        """What the loss of these facts, int64 [B] each, has on top: n3 times `nuclear`, if asked for."""
+        if not self.config.n3:
+            return torch.zeros((), device=self.device)
+        return self.config.n3 * self.nuclear(p, heads, relations, tails)
+
     # -- tables --------------------------------------------------------------------------------------------------
     @property
     def relation_rows(self) -> int:

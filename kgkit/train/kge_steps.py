@@ -132,9 +132,7 @@ class SampledSteps:
         else:
             positive, negative = m.scores(p, batch.facts, batch.negatives, batch.at_head)
             loss = self.loss(positive, negative, None, m.settings)
-        if c.n3:
-            loss = loss + c.n3 * m.nuclear(p, *batch.facts)
-        return loss
+        return loss + m.penalty(p, *batch.facts)
 
     def side(self, p: Parameters, positive: Tensor, batch: Batch, at_head: bool) -> Tensor:
         """The loss with all the batch's negatives in place of tails, or of heads: one matrix product."""
@@ -228,14 +226,12 @@ class AllSteps:
 
     def side(self, p: Parameters, rows: Tensor, at_head: bool) -> Tensor:
         """The loss of queries that all ask for tails, or all for heads."""
-        m, n3 = self.model, self.model.config.n3
+        m = self.model
         anchor, relation = self.anchor[rows], self.relation[rows]
         query = m._drop(m.head_query(p, relation, anchor) if at_head else m.tail_query(p, anchor, relation))
         answers = self.answers(rows)
         loss = self.loss(crossed(m.similarity, query, m.answers(p, slice(None))), answers, m.settings)
-        if n3:
-            loss = loss + n3 * m.nuclear(p, anchor[answers.row], relation[answers.row], answers.entity)
-        return loss
+        return loss + m.penalty(p, anchor[answers.row], relation[answers.row], answers.entity)
 
     def answers(self, rows: Tensor) -> Answers:
         """The right answers of these queries."""
