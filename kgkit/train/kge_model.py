@@ -59,6 +59,25 @@ class KGEConfig(GradientConfig):
     validate_on: int = option(0, "validate on so many facts, drawn by seed (0: all)", ge=0)
 
 
+@dataclass(frozen=True)
+class BilinearConfig(KGEConfig):
+    """Options of models whose score is a product, with defaults that do well: softmax, reciprocal relations, N3.
+
+    As Lacroix et al. (ICML 2018) train, but against a thousand shared negatives in place of all entities.
+    """
+
+    epochs: int = option(20, "passes over the training facts", ge=1)
+    batch_size: int = option(500, "facts a step; of k-vs-all, distinct queries", ge=1)
+    learning_rate: float = option(0.1, "learning rate eta of the optimiser", gt=0)
+    validate_every: int = option(5, "epochs between two looks at validation, with a checkpoint each", ge=1)
+    optimiser: str = option("adagrad", "how parameters follow gradients", choices=("adam", "adagrad", "sgd"))
+    loss: str = option("cross-entropy", "loss", choices=("margin", "softplus", "bce", "cross-entropy"))
+    negatives: int = option(1000, "sampled negatives a fact (shared: a batch)", ge=1)
+    shared: bool = option(True, "a batch shares its negatives: scores are one matrix product")
+    reciprocal: bool = option(True, "a second relation for each, from tail to head, answers (?, r, t)")
+    n3: float = option(0.05, "weight of the nuclear 3-norm (Lacroix et al. 2018, Eq. 4)", ge=0)
+
+
 class KGEModel(GradientModel, LinkPredictor):
     """A link predictor trained by gradient."""
 

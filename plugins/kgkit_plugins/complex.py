@@ -20,7 +20,7 @@ from kgkit.model import Model, Paper, Task
 from kgkit.nn.either import conjugate, cubed_moduli, product
 from kgkit.nn.similarity import Similarity
 from kgkit.train.gradient_model import Parameters
-from kgkit.train.kge_model import KGEConfig, KGEModel, normal
+from kgkit.train.kge_model import BilinearConfig, KGEModel, normal
 
 # Section 4.3 and the authors' wn18_run.py and fb15k_run.py: the rank, the negatives a fact and the rate that their grid
 # search found, AdaGrad, a hundredth of the facts a step, at most 1,000 epochs, a look at validation every 50. Their L2
@@ -28,7 +28,7 @@ from kgkit.train.kge_model import KGEConfig, KGEModel, normal
 # al. 2018, section 5), is what there is instead.
 _PAPER = {
     "loss": "softplus", "optimiser": "adagrad", "learning_rate": 0.5, "epochs": 1000, "validate_every": 50,
-    "filtered": False, "reciprocal": False,
+    "filtered": False, "reciprocal": False, "shared": False, "n3": 0.0,
 }  # fmt: skip
 PUBLISHED = {
     "wn18": {**_PAPER, "dim": 150, "negatives": 1, "batch_size": 1414},
@@ -49,11 +49,10 @@ class ComplEx(KGEModel):
     fused_kind = "complex"
 
     @dataclass(frozen=True)
-    class Config(KGEConfig):
+    class Config(BilinearConfig):
         """Options of complex."""
 
         dim: int = option(100, "complex numbers a vector (of 2 d floats)", ge=1)
-        loss: str = option("cross-entropy", "loss", choices=("margin", "softplus", "bce", "cross-entropy"))
 
     def init(self, generator: torch.Generator) -> Parameters:
         d = self.config.dim

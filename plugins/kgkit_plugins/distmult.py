@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kgkit.config import option
 from kgkit.hookspecs import hookimpl
 from kgkit.lazy import torch
 from kgkit.model import Model, Paper, Task
 from kgkit.nn.similarity import Similarity
 from kgkit.train.gradient_model import Parameters
-from kgkit.train.kge_model import KGEConfig, KGEModel, normal
+from kgkit.train.kge_model import BilinearConfig, KGEModel, normal
 
 # Section 4: 100 dimensions, AdaGrad of rate 0.1, batches of a hundredth of the data (as many steps an epoch).
 _PAPER = {
     "dim": 100, "optimiser": "adagrad", "learning_rate": 0.1, "loss": "margin", "margin": 1.0, "negatives": 2,
+    "shared": False, "reciprocal": False, "n3": 0.0,
 }  # fmt: skip
 PUBLISHED = {
     "wn18": {**_PAPER, "batch_size": 1414, "epochs": 300},
@@ -48,10 +48,8 @@ class DistMult(KGEModel):
     fused_kind = "distmult"
 
     @dataclass(frozen=True)
-    class Config(KGEConfig):
+    class Config(BilinearConfig):
         """Options of distmult."""
-
-        loss: str = option("cross-entropy", "loss", choices=("margin", "softplus", "bce", "cross-entropy"))
 
     def init(self, generator: torch.Generator) -> Parameters:
         d = self.config.dim
