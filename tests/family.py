@@ -10,6 +10,11 @@ from kgkit.graph import TrainingGraph
 from kgkit.store.port import GraphStore
 
 ROOTS, CHILDREN = 4, 3
+# Training that is alike for every model, whatever its defaults are.
+PLAIN = {
+    "optimiser": "adam", "learning_rate": 1e-3, "negatives": 1, "shared": False, "reciprocal": False, "n3": 0.0,
+    "batch_size": 32, "dim": 8, "device": "cpu",
+}  # fmt: skip
 
 
 def family() -> list[tuple[str, str, str]]:

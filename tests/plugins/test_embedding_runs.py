@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rotate": {"dim": 16, "negatives": 10, "learning_rate": 0.02, "margin": 6.0},
     "transr": {"dim": 16, "negatives": 5, "learning_rate": 0.02},
 }
-LOOKS = {"batch_size": 32, "epochs": 60, "validate_every": 20, "device": "cpu"}
+LOOKS = {**family.PLAIN, "epochs": 60, "validate_every": 20}
 WIDTHS = {"complex": (32, 32), "rotate": (32, 16), "transr": (16, 16)}
 CHANCE = 0.1  # MRR of random ranks among 50
 

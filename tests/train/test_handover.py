@@ -21,7 +21,7 @@ from kgkit.run import Run
 from kgkit.store.open import open_store
 from kgkit.store.port import GraphStore
 
-QUICK = {"epochs": 1, "dim": 8, "batch_size": 64, "validate_on": 5, "device": "cpu"}
+QUICK = {**family.PLAIN, "epochs": 1, "batch_size": 64, "validate_on": 5}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from family import family_graph
+from family import PLAIN, family_graph
 from test_missing import graph_of
 
 from kgkit.config import make_config
@@ -29,7 +29,7 @@ def fitted(
     plugin: str, tmp_path: Path, data: tuple[TrainingGraph, TripleSplit] | None = None, **options: Any
 ) -> KGEModel:
     cls = load_model(plugin)
-    settings = {"epochs": 2, "dim": 8, "batch_size": 32, "device": "cpu", "validate_every": 100, **options}
+    settings = {**PLAIN, "epochs": 2, "validate_every": 100, **options}
     model = cls(make_config(cls.Config, settings))
     assert isinstance(model, KGEModel)
     graph, split = data or family_graph()
