@@ -1,7 +1,7 @@
-"""Vectors multiplied by matrices of their own relations, as one product a relation (TransR: Lin et al. 2015, Eq. 7).
+"""Vectors multiplied by matrices of their own relations (TransR: Lin et al. 2015, Eq. 7).
 
-A gather of a matrix a vector would take k d numbers a fact, 400 MB a batch of 10,000 at k = d = 100, and be bound by
-memory. Sorted by relation, each relation's vectors are one matrix product.
+A copy of a matrix for each vector would take k d numbers a fact, 400 MB for 10,000 at k = d = 100. Sorted by relation, a
+block of vectors shares one, and all blocks are one batch of matrix products.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from kgkit.lazy import np, torch
 if TYPE_CHECKING:
     Tensor = torch.Tensor
 
-_BLOCK = 32  # vectors that are multiplied together where there are too many relations for a product each
-_FEW = 64  # relations, up to which each has its own
+# Vectors that share a copy of a matrix: with more, rare relations have many zeros; with fewer, matrices many copies.
+_BLOCK = 32
 
 
 def projected(matrices: Any, vectors: Any, relations: Any) -> Any:
@@ -32,26 +32,19 @@ def projected(matrices: Any, vectors: Any, relations: Any) -> Any:
 
 
 def grouped(matrices: Tensor, vectors: Tensor, relations: Tensor) -> Tensor:
-    """The same for rows: [R, k, d], [B, d], int64 [B] -> [B, k]."""
+    """The same for rows: [R, k, d], [B, d], int64 [B] -> [B, k].
+
+    Each relation's rows fill blocks of their own, the last one up with zeros.
+    """
+    d, device = vectors.shape[1], vectors.device
     count = torch.bincount(relations, minlength=len(matrices))
-    order = torch.argsort(relations, stable=True)
-    if len(matrices) <= _FEW:
-        parts = torch.split(vectors.index_select(0, order), count.tolist())
-        found = torch.cat([x @ m.T for x, m in zip(parts, matrices.unbind(), strict=True)])
-        return found.index_select(0, _inverse(order))
-    # Blocks of one relation's rows each, the last of a relation filled up with zeros.
     blocks = (count + _BLOCK - 1) // _BLOCK
-    shift = (blocks.cumsum(0) - blocks) * _BLOCK - (count.cumsum(0) - count)
-    place = _inverse(order) + shift[relations]
-    of = torch.repeat_interleave(torch.arange(len(matrices), device=order.device), blocks)
-    padded = vectors.new_zeros(len(of) * _BLOCK, vectors.shape[1]).index_copy(0, place, vectors)
-    found = torch.bmm(
-        padded.view(len(of), _BLOCK, vectors.shape[1]), matrices.index_select(0, of).transpose(1, 2)
-    )
+    of = torch.repeat_interleave(torch.arange(len(matrices), device=device), blocks)
+    order = torch.argsort(relations, stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=device)
+    # Where a relation's blocks begin, less where its rows do in the order.
+    place += ((blocks.cumsum(0) - blocks) * _BLOCK - (count.cumsum(0) - count))[relations]
+    padded = vectors.new_zeros(len(of) * _BLOCK, d).index_copy(0, place, vectors).view(len(of), _BLOCK, d)
+    found = torch.bmm(padded, matrices.index_select(0, of).transpose(1, 2))
     return found.flatten(0, 1).index_select(0, place)
-
-
-def _inverse(order: Tensor) -> Tensor:
-    inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(len(order), device=order.device)
-    return inverse

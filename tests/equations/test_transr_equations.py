@@ -91,7 +91,7 @@ def random_model(entities: int, relations: int, **options: Any) -> TransR:
 
 @pytest.mark.parametrize("relations", [1, 7, 100])
 def test_projection_is_that_of_each_alone_with_its_gradients(relations: int) -> None:
-    """Few relations (a product each) and many (blocks), some without a vector, some with more than a block."""
+    """Some relations have no vector, some more than a block of them."""
     g = torch.Generator().manual_seed(relations)
     matrices = torch.randn(relations, 4, 6, generator=g, requires_grad=True)
     vectors = torch.randn(90, 2, 6, generator=g, requires_grad=True)
