@@ -54,7 +54,7 @@ def test_it_learns_and_writes_back(graph: GraphStore, tmp_path: Path, which: str
     record = json.loads((run.folder / "run.json").read_text())
     losses = [next(iter(line["loss"].values())) for line in run.trace()]
     assert losses[-1] < 0.8 * losses[0]
-    # A random order of 119 entities has an MRR of 0.045.
+    # A random order of over a hundred entities has an MRR of about 0.05.
     assert record["metrics"]["test"]["mrr"] > 0.15
     assert pipeline.evaluate_again(graph, Run.open(tmp_path, run.id)) == record["metrics"]
     ids, vectors = graph.read_vectors("Entity", f"embedding_{plugin}")
