@@ -211,8 +211,8 @@ def _recommendations(f: RunFigures) -> Html:
         ]
         parts += [
             Html(f"<h3>User {html.esc(user.user)}</h3>"),
-            html.paragraph(html.esc(f"Bought: {', '.join(user.bought)}{more}.")),
-            html.paragraph(html.esc(f"Bought in the test part: {', '.join(user.later)}.")),
+            html.paragraph(html.esc(f"Bought: {' · '.join(user.bought)}{more}")),
+            html.paragraph(html.esc(f"Bought in the test part: {' · '.join(user.later)}")),
             html.table(["rank", "recommended", "score", "test part"], rows),
         ]
     return html.join(parts)
