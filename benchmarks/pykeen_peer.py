@@ -1,12 +1,15 @@
-"""PyKEEN's filtered ranking of given embeddings, timed. Runs in PyKEEN's own environment, without kgkit.
+"""PyKEEN's training, or its filtered ranking of given embeddings, timed. Runs in its own environment, without kgkit.
 
---tables FILE.npz holds train, valid and test facts int64 [n, 3] (head, relation, tail), entity float32 [N, d] and
-relation float32 [R, d]; what --triples says of the test facts is ranked. Prints one line of JSON.
+--tables FILE.npz holds train, valid and test facts int64 [n, 3] (head, relation, tail); to rank, entity float32 [N, d]
+and relation float32 [R, d] too, and what --triples says of the test facts is ranked. --epochs trains so many of them,
+and --batches so many batches (k-vs-all) of ConvE. Prints one line of JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import logging
 import resource
@@ -35,16 +38,86 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+class Stop(Exception):
+    """Enough batches."""
+
+
+def train(args: argparse.Namespace) -> None:
+    """Epochs of sampled training (margin 1, Adam 1e-3, one negative), or batches of ConvE's k-vs-all training."""
+    import numpy as np
+    import torch
+    from pykeen.losses import MarginRankingLoss  # type: ignore[import-not-found]
+    from pykeen.models import RGCN, ConvE, DistMult, TransE  # type: ignore[import-not-found]
+    from pykeen.training import LCWATrainingLoop, SLCWATrainingLoop  # type: ignore[import-not-found]
+    from pykeen.training.callbacks import TrainingCallback  # type: ignore[import-not-found]
+    from pykeen.triples import CoreTriplesFactory  # type: ignore[import-not-found]
+
+    logging.disable(logging.WARNING)
+    with np.load(args.tables) as data:
+        facts = {name: torch.from_numpy(data[name]) for name in ("train", "valid", "test")}
+    conve, every = args.model == "conve", torch.cat([*facts.values()])
+    factory = CoreTriplesFactory(
+        facts["train"],
+        num_entities=int(every[:, [0, 2]].max()) + 1,
+        num_relations=int(every[:, 1].max()) + 1,
+        create_inverse_triples=conve,
+    )
+    shared = {"triples_factory": factory, "random_seed": 0}
+    if conve:
+        model = ConvE(embedding_dim=200, embedding_height=10, embedding_width=20, input_channels=1, **shared)
+    elif args.model == "rgcn":
+        more = {"num_layers": 1, "decomposition": "bases", "decomposition_kwargs": {"num_bases": 4}}
+        model = RGCN(embedding_dim=32, loss=MarginRankingLoss(margin=1.0), **more, **shared)
+    else:
+        cls, more = (DistMult, {}) if args.model == "distmult" else (TransE, {"scoring_fct_norm": 1})
+        model = cls(embedding_dim=100, loss=MarginRankingLoss(margin=1.0), **more, **shared)
+    ends = [time.perf_counter()]
+
+    class Clock(TrainingCallback):  # type: ignore[misc]
+        """The time of every epoch's end, or of every batch's."""
+
+        def post_epoch(self, *given: Any, **named: Any) -> None:
+            if not conve:
+                ends.append(time.perf_counter())
+
+        def post_batch(self, *given: Any, **named: Any) -> None:
+            if conve:
+                ends.append(time.perf_counter())
+                if len(ends) > args.batches:
+                    raise Stop
+
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loop = (LCWATrainingLoop if conve else SLCWATrainingLoop)(
+        model=model, triples_factory=factory, optimizer=adam
+    )
+    before = peak()
+    ends[0] = time.perf_counter()
+    options = {"batch_size": args.batch, "num_epochs": 1 if conve else args.epochs, "use_tqdm": False}
+    with contextlib.suppress(Stop):
+        loop.train(triples_factory=factory, callbacks=Clock, use_tqdm_batch=False, **options)
+    seconds = [after - at for at, after in itertools.pairwise(ends)]
+    print(json.dumps({"seconds": seconds, "before": before, "peak": peak()}))
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--tables", type=Path, required=True)
-    p.add_argument("--model", choices=("distmult", "transe"), required=True)
-    p.add_argument("--triples", type=int, required=True, help="test facts to rank, from the first")
+    p.add_argument("--model", choices=("distmult", "transe", "rgcn", "conve"), required=True)
+    p.add_argument("--triples", type=int, default=0, help="test facts to rank, from the first")
+    p.add_argument("--epochs", type=int, default=0, help="train so many epochs instead")
+    p.add_argument("--batches", type=int, default=0, help="train so many batches of ConvE instead")
     p.add_argument(
         "--batch", type=int, default=None, help="facts a batch (PyKEEN's own default unless given)"
     )
     args = p.parse_args()
+    if args.epochs or args.batches:
+        train(args)
+    else:
+        rank(args)
 
+
+def rank(args: argparse.Namespace) -> None:
+    """Filtered ranking of both sides."""
     import numpy as np
     import torch
     from pykeen.evaluation import RankBasedEvaluator  # type: ignore[import-not-found]

@@ -23,8 +23,8 @@ def evaluate(
 ) -> None:
     """Compute a run's metrics again from its stored model and split."""
     from kgkit.cli.output import print_table
-    from kgkit.cli.report import metric_rows
     from kgkit.pipeline import evaluate_again
+    from kgkit.report.metrics import metric_rows
     from kgkit.run import Run
     from kgkit.store.open import open_store
 

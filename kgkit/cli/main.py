@@ -21,6 +21,7 @@ COMMANDS = (
     "predict",
     "neighbours",
     "runs",
+    "report",
     "query",
     "stats",
     "copy",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -82,6 +83,26 @@ def to_format(
             raise
         raise ConfigError(f"--output {output}: {error.strerror}") from None
     return len(found)
+
+
+def check_writable(option: str, file: Path) -> None:
+    """Raises ConfigError, naming the option that asked for the file, at once rather than after minutes of reading."""
+    if file.is_dir():
+        raise ConfigError(f"{option} {file}: is a folder; name a file in it, such as {file / 'page.html'}")
+    if not file.parent.is_dir():
+        raise ConfigError(
+            f"{option} {file}: there is no folder {file.parent}; make it first (mkdir -p {file.parent})"
+        )
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ConfigError(f"{option} {file}: cannot be written: permission denied")
+
+
+def write_text(option: str, file: Path, text: str) -> None:
+    """Writes a whole file. Raises ConfigError naming the option that asked for it."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:  # a full disk, say
+        raise ConfigError(f"{option} {file}: cannot be written: {error.strerror}") from None
 
 
 def _text(columns: Sequence[str], rows: Sequence[Sequence[Any]], format: str) -> str:

@@ -1,44 +1,48 @@
-"""How runs and metrics look to a person: shared by train, evaluate, runs and demo."""
+"""`kgkit report RUN`: one page about a training run, with nothing to load."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated
 
-HEADLINE = (
-    "auc", "f1", "recall@10", "recall@20", "precision@10", "ndcg@10", "hit@10",
-    "mrr", "mr", "hits@1", "hits@3", "hits@10", "mrr_seen", "hits@10_seen",
-)  # fmt: skip
+import typer
 
-
-def metric_rows(
-    metrics: Mapping[str, Mapping[str, float]], every: bool = False
-) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of a table: a metric a row, a part of the split a column."""
-    parts = [p for p in ("train", "valid", "test") if p in metrics]
-    names = list(dict.fromkeys(name for p in parts for name in metrics[p]))
-    if not every:
-        names = [n for n in HEADLINE if n in names]
-    rows = [[n, *(_figure(metrics[p].get(n)) for p in parts)] for n in names]
-    return ["metric", *parts], rows
+from kgkit.cli.options import RunsOption, StoreOption
 
 
-def run_rows(records: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """A run a row, with the test metrics that any of them has."""
-    shown: tuple[str, ...] = ("auc", "recall@20", "mrr", "hits@10")
-    tests = [r.get("metrics", {}).get("test", {}) for r in records]
-    shown = tuple(name for name in shown if any(name in test for test in tests)) or shown[:2]
-    rows = [
-        [r["id"], r["plugin"], r["status"], r["created"], *(_figure(test.get(name)) for name in shown)]
-        for r, test in zip(records, tests, strict=True)
-    ]
-    return ["run", "plugin", "status", "created", *(f"test {name}" for name in shown)], rows
+def register(app: typer.Typer) -> None:
+    app.command()(report)
 
 
-def validation_name(line: Mapping[str, Any]) -> str | None:
-    """The key of the validation metric in a line of the trace; None for an epoch that was not validated."""
-    return next((k for k in line if k.startswith("valid_") and k != "valid_s"), None)
+def report(
+    run: Annotated[str, typer.Argument(help="Run id, or its beginning.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Where to; report.html in the run's folder without it."
+        ),
+    ] = None,
+    store: StoreOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Write a page about a run: curves, metrics, metrics by relation, examples by name, and a picture of its vectors.
 
+    Examples and vectors need the graph as it was; without it the page comes without them, and says so.
+    """
+    from datetime import UTC, datetime
 
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    from kgkit.cli.output import check_writable, write_text
+    from kgkit.run import Run
+
+    opened = Run.open(runs, run)
+    file = out or opened.folder / "report.html"
+    check_writable("--out", file)
+
+    from kgkit.report.run_figures import run_figures
+    from kgkit.report.run_page import run_page
+
+    figures = run_figures(opened, store)
+    write_text("--out", file, run_page(figures, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")))
+    if figures.missing:
+        typer.echo(f"without examples and embeddings: {figures.missing}", err=True)
+    typer.echo(f"{file}: {opened.id}, {opened.record['status']}, {len(figures.trace):,} epochs")

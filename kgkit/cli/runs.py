@@ -24,7 +24,7 @@ def runs(context: typer.Context, runs: RunsOption = Path("runs"), as_json: JsonO
     if context.invoked_subcommand is not None:
         return
     from kgkit.cli.output import print_table
-    from kgkit.cli.report import run_rows
+    from kgkit.report.metrics import run_rows
     from kgkit.run import list_runs
 
     records = list_runs(runs)
@@ -45,7 +45,7 @@ def show(
 ) -> None:
     """Show one run: parameters, data, versions, timings, metrics, and its epochs."""
     from kgkit.cli.output import print_table
-    from kgkit.cli.report import metric_rows, validation_name
+    from kgkit.report.metrics import metric_rows, validation_name
     from kgkit.run import Run
 
     opened = Run.open(runs or context.obj, run)

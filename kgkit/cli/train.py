@@ -153,7 +153,7 @@ def _section(words: list[str]) -> None:
 
 def observer(quiet: bool) -> Observer:
     """Tells of stages and epochs on standard error."""
-    from kgkit.cli.report import validation_name
+    from kgkit.report.metrics import validation_name
 
     def observe(event: str, data: Mapping[str, Any]) -> None:
         if quiet:
@@ -182,7 +182,7 @@ def observer(quiet: bool) -> Observer:
 def summary(run: Run) -> None:
     """What a person wants to see of a finished run."""
     from kgkit.cli.output import print_table
-    from kgkit.cli.report import metric_rows
+    from kgkit.report.metrics import metric_rows
 
     record = run.record
     print_table(*metric_rows(record["metrics"]), title=f"{record['plugin']}: metrics")

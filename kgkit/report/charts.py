@@ -16,15 +16,18 @@ WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 26, 44
 COLOURS = 5
 _DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4")
+_LEGEND_ROW = 17
+_MARKED = 40  # a line through so few points shows each of them
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one name. x and y are of equal length."""
+    """Points of one name. x and y are of equal length, and so is `labels`, what each point is, unless it is empty."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -70,22 +73,34 @@ def axis(values: Sequence[float], start: float, end: float, *, log: bool = False
 def scatter(
     series: Sequence[Series], x_title: str, y_title: str, *, log_x: bool = False, log_y: bool = False
 ) -> Html:
-    """Points; those that would fall on the same half pixel are drawn once, so that a page stays small."""
+    """Points, those of a labelled series each with its label to hover over.
+
+    Unlabelled ones that would fall on the same half pixel are drawn once, so that a page stays small.
+    """
     x, y = _axes(series, log_x, log_y)
-    parts = [_frame(x, y, x_title, y_title, series)]
+    legend, height = _legend(series)
+    parts = [_frame(x, y, x_title, y_title), legend]
     for i, one in enumerate(series):
-        seen = {(round(x.at(a) * 2) / 2, round(y.at(b) * 2) / 2) for a, b in _placed(one, log_x, log_y)}
-        marks = "".join(_mark(i, px, py) for px, py in sorted(seen))
+        if one.labels:
+            placed = zip(_placed(one, log_x, log_y), one.labels, strict=True)
+            marks = "".join(
+                f"<g><title>{esc(label)}</title>{_mark(i, round(x.at(a), 1), round(y.at(b), 1))}</g>"
+                for (a, b), label in placed
+            )
+        else:
+            seen = {(round(x.at(a) * 2) / 2, round(y.at(b) * 2) / 2) for a, b in _placed(one, log_x, log_y)}
+            marks = "".join(_mark(i, px, py) for px, py in sorted(seen))
         parts.append(f"<g{_ink(i)}>{marks}</g>")
-    return _svg(parts, f"{y_title} by {x_title}")
+    return _svg(parts, f"{y_title} by {x_title}", height)
 
 
 def line_chart(
     series: Sequence[Series], x_title: str, y_title: str, *, log_x: bool = False, log_y: bool = False
 ) -> Html:
-    """Lines through points in the order given; a value that is not finite leaves a gap."""
+    """Lines through points in the order given; a value that is not finite leaves a gap. Few points are marked too."""
     x, y = _axes(series, log_x, log_y)
-    parts = [_frame(x, y, x_title, y_title, series)]
+    legend, height = _legend(series)
+    parts = [_frame(x, y, x_title, y_title), legend]
     for i, one in enumerate(series):
         path, pen = [], "M"
         for a, b in zip(one.x, one.y, strict=True):
@@ -98,14 +113,17 @@ def line_chart(
             f'<path d="{" ".join(path)}" fill="none" stroke="var(--s{i % COLOURS})" stroke-width="2" '
             f'stroke-dasharray="{_DASHES[i % COLOURS]}"/>'
         )
-    return _svg(parts, f"{y_title} by {x_title}")
+        if len(one.x) <= _MARKED:
+            marks = (_mark(i, round(x.at(a), 1), round(y.at(b), 1)) for a, b in _placed(one, log_x, log_y))
+            parts.append(f"<g{_ink(i)}>{''.join(marks)}</g>")
+    return _svg(parts, f"{y_title} by {x_title}", height)
 
 
 def histogram(edges: Sequence[float], counts: Sequence[float], x_title: str, y_title: str) -> Html:
     """Bars over bins: `edges` has one value more than `counts`."""
     x = axis(edges, LEFT, WIDTH - RIGHT)
     y = axis(counts, HEIGHT - BOTTOM, TOP, zero=True)
-    parts = [_frame(x, y, x_title, y_title, ())]
+    parts = [_frame(x, y, x_title, y_title)]
     for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
         left, right, top = x.at(low), x.at(high), y.at(count)
         wide, tall = max(right - left - 1, 0.5), y.start - top
@@ -126,9 +144,8 @@ def bar_chart(names: Sequence[str], values: Sequence[float], about: str, *, log:
     for i, (name, value, length) in enumerate(zip(names, values, measure, strict=True)):
         y = 4 + i * row
         long = room * length / most if value else 0
-        short = name if len(name) <= 34 else name[:15] + "…" + name[-18:]
         parts.append(
-            f'<text x="{label - 6}" y="{y + 14}" text-anchor="end">{esc(short)}</text>'
+            f'<text x="{label - 6}" y="{y + 14}" text-anchor="end">{esc(_short(name, 34))}</text>'
             f'<rect x="{label}" y="{y + 2}" width="{long:.1f}" height="{row - 5}" fill="var(--s0)"/>'
             f'<text x="{label + long + 5:.1f}" y="{y + 14}" class="tick">{esc(number(value))}</text>'
         )
@@ -156,8 +173,8 @@ def _round_step(rough: float) -> float:
     return power * next(m for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
 
 
-def _frame(x: Axis, y: Axis, x_title: str, y_title: str, series: Sequence[Series]) -> str:
-    """Axes with their ticks and titles, and a legend of several series."""
+def _frame(x: Axis, y: Axis, x_title: str, y_title: str) -> str:
+    """Axes with their ticks and titles."""
     parts = []
     for value in x.ticks:
         across = f"{x.at(value):.1f}"
@@ -179,13 +196,26 @@ def _frame(x: Axis, y: Axis, x_title: str, y_title: str, series: Sequence[Series
     parts.append(f'<path d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}" fill="none" class="axis"/>')
     parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{esc(x_title)}</text>')
     parts.append(f'<text x="4" y="14">{esc(y_title)}</text>')
-    if len(series) > 1:
-        right = WIDTH - RIGHT - 6
-        for i, one in enumerate(series):
-            y_at = TOP + 14 + 17 * i
-            parts.append(f"<g{_ink(i)}>{_mark(i, right - 4, y_at - 4)}</g>")
-            parts.append(f'<text x="{right - 14}" y="{y_at}" text-anchor="end">{esc(one.name)}</text>')
     return "".join(parts)
+
+
+def _legend(series: Sequence[Series]) -> tuple[str, int]:
+    """What several series are called, and the height of a chart with that: two names stand within, more below."""
+    if len(series) < 2:
+        return "", HEIGHT
+    parts, below = [], len(series) > 2
+    right = WIDTH - RIGHT - 6
+    for i, one in enumerate(series):
+        y = _LEGEND_ROW * i + (HEIGHT + 10 if below else TOP + 14)
+        at, words, anchor = (LEFT + 4, LEFT + 16, "start") if below else (right - 4, right - 14, "end")
+        parts.append(f"<g{_ink(i)}>{_mark(i, at, y - 4)}</g>")
+        parts.append(f'<text x="{words}" y="{y}" text-anchor="{anchor}">{esc(_short(one.name, 60))}</text>')
+    return "".join(parts), HEIGHT + _LEGEND_ROW * len(series) if below else HEIGHT
+
+
+def _short(name: str, most: int) -> str:
+    """A name that fits, its two ends kept: those of relations differ there."""
+    return name if len(name) <= most else f"{name[: most // 2 - 2]}…{name[1 - (most - most // 2) :]}"
 
 
 def _mark(i: int, x: float, y: float) -> str:

@@ -43,7 +43,8 @@ svg .axis { stroke: var(--soft); } svg .grid-line { stroke: var(--rule); } svg .
 summary { cursor: pointer; color: var(--soft); font-size: .9rem; }
 .warning { margin: 1rem 0; padding: .75rem 1rem; border-left: 4px solid var(--warn); background: var(--warnband); }
 .warning h3 { margin: 0; } .warning table { font-size: .85rem; } .warning thead th { background: var(--warnband); }
-@media print { nav { display: none; } .long { max-height: none; } body { max-width: none; } }
+@media print { nav { display: none; } .long { max-height: none; } body { max-width: none; padding: 0; }
+  figure, .warning, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """
 
 

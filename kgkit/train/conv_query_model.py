@@ -75,6 +75,14 @@ class ConvQueryModel(KGEModel):
         of = zip(torch.split(heads, b), torch.split(relations, b), strict=True)
         return torch.cat([self.project(p, self.feature_maps(p, h, r)) for h, r in of])
 
+    def side_by_side(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
+        """h and r, beside each other: int64 [B] each -> [B, 2, d]."""
+        # Against all entities the table's gradient is dense already, and a sparse one is added in place: no second
+        # table is filled with zeros for the few rows of the heads.
+        sparse = self.training and self.config.training != "sampled"
+        h = torch.nn.functional.embedding(heads, p["entity"], sparse=sparse)
+        return torch.stack([h, p["relation"][relations]], 1)
+
     def project(self, p: Parameters, maps: torch.Tensor) -> torch.Tensor:
         """f(vec(maps) W): [B, C, ...] -> [B, d]."""
         of = torch.nn.functional

@@ -94,7 +94,7 @@ class ConvE(ConvQueryModel):
         """f([h; r] * w): [B] and [B] -> [B, filters, 2 height - 2, width - 2]."""
         c, of, filters = self.config, torch.nn.functional, p["filters"]
         height, width = self.image
-        image = torch.stack([p["entity"][heads], p["relation"][relations]], 1).view(-1, 1, 2 * height, width)
+        image = self.side_by_side(p, heads, relations).view(-1, 1, 2 * height, width)
         image = batch_norm(p, "input", image, self.training)
         image = of.dropout(image, c.input_dropout, self.training)
         maps = of.conv2d(image, filters, p["filters_bias"])

@@ -78,8 +78,7 @@ class ConvTransE(ConvQueryModel):
     def feature_maps(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """M, normalised and through f: [B] and [B] -> [B, C, d]."""
         c, of, filters = self.config, torch.nn.functional, p["filters"]
-        both = torch.stack([p["entity"][heads], p["relation"][relations]], 1)
-        both = batch_norm(p, "input", both, self.training)
+        both = batch_norm(p, "input", self.side_by_side(p, heads, relations), self.training)
         both = of.dropout(both, c.input_dropout, self.training)
         maps = of.conv1d(both, filters, p["filters_bias"], padding=c.width // 2)
         maps = torch.relu(batch_norm(p, "maps", maps, self.training))

@@ -93,9 +93,9 @@ class RGCN(KGEModel):
     # -- encoder -------------------------------------------------------------------------------------------------
     def encode(self, p: Parameters) -> Parameters:
         """Eq. 2, layer by layer, over all entities: `entity` becomes the last layer's [N, d]."""
-        h = p["entity"]
+        h, weight = p["entity"], self.edge_weights()
         for layer in range(self.config.layers):
-            h = self.messages(p, layer, h, self.edge_weights()) + self.self_loop(p, layer, h)
+            h = self.messages(p, layer, h, weight) + self.self_loop(p, layer, h)
             if layer < self.config.layers - 1:
                 h = torch.relu(h)
         return {**p, "entity": h}

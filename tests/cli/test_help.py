@@ -12,7 +12,7 @@ COMMANDS = [
     [], ["ingest"], ["ingest", "purchases"], ["ingest", "recbole"], ["train"], ["train", "--plugin", "kgnn_ls"],
     ["train", "--plugin", "ease"], ["evaluate"], ["runs"], ["runs", "show"], ["runs", "erase"], ["query"], ["stats"],
     ["copy"], ["plugins"], ["plugins", "show"], ["neo4j"], ["neo4j", "start"], ["neo4j", "status"], ["neo4j", "stop"],
-    ["align"], ["demo"], ["complete"], ["predict"], ["neighbours"],
+    ["align"], ["demo"], ["complete"], ["predict"], ["neighbours"], ["report"],
 ]  # fmt: skip
 
 _RUN = """
