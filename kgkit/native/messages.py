@@ -72,7 +72,9 @@ def make_edges(
     return Edges(
         entities,
         relations,
-        *(x.int() for x in (source, relation, target)),
+        source.int(),
+        relation.int(),
+        target.int(),
         _starts(torch.bincount(target, minlength=entities)),
         torch.argsort(source, stable=True).int(),
         _starts(torch.bincount(source, minlength=entities)),
