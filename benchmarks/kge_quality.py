@@ -32,10 +32,10 @@ from kgkit.store.port import GraphStore
 DEFAULTS: dict[str, Any] = {"epochs": 100, "validate_every": 10, "patience": 30, "device": "cpu"}
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "wn18rr": {
-        "transe": {},
+        "transe": {"dim": 200, "reciprocal": True, "epochs": 40, "validate_every": 5},
         "transr": {},
-        "distmult": {},
-        "complex": {},
+        "distmult": {"dim": 500, "n3": 0.07, "epochs": 6, "validate_every": 1},
+        "complex": {"dim": 200, "n3": 0.07, "epochs": 20, "validate_every": 2},
         "rotate": {},
         "conve": {},
         "convtranse": {},

@@ -38,8 +38,8 @@ _SAMPLED = {
 # PyKEEN draws negatives without looking whether they are facts, and so does kgkit here.
 _SAMPLED |= {"filtered": False, "device": "cpu", "validate_on": 10}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "transe": {**_SAMPLED, "dim": 100, "norm": "l1"},
-    "distmult": {**_SAMPLED, "dim": 100},
+    "transe": {**_SAMPLED, "dim": 100, "norm": "l1", "unit": True, "spread": "length"},
+    "distmult": {**_SAMPLED, "dim": 100, "n3": 0.0},
     "rgcn": {**_SAMPLED, "dim": 32, "layers": 1, "decomposition": "basis", "bases": 4},
     "conve": {"dim": 200, "training": "k-vs-all", "batch_size": 128, "reciprocal": True, "device": "cpu"},
 }

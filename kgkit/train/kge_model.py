@@ -19,6 +19,7 @@ from kgkit.config import option
 from kgkit.errors import ConfigError, EmptyExtraction
 from kgkit.lazy import np, torch
 from kgkit.model import LinkPredictor
+from kgkit.nn.either import rows
 from kgkit.nn.similarity import Candidates
 from kgkit.train.gradient_model import GradientConfig, GradientModel, Optimiser, Parameters, Phase
 from kgkit.train.losses import ALL, LOSSES, SAMPLED, LossSettings
@@ -100,7 +101,7 @@ class KGEModel(GradientModel, LinkPredictor):
     def answers(self, p: Parameters, entities: Any, relations: Any = None) -> Candidates:
         """Candidates. entities: int64 [...] or slice(None) for all; relations: int64 [...], for `relational` models."""
         bias = p.get("entity_bias")
-        return Candidates(p["entity"][entities], None if bias is None else bias[entities])
+        return Candidates(rows(p["entity"], entities), None if bias is None else rows(bias, entities))
 
     def encode(self, p: Parameters) -> Parameters:
         """From parameters to the tables of the equations above: the same, unless there is an encoder."""
@@ -143,9 +144,8 @@ class KGEModel(GradientModel, LinkPredictor):
     ) -> torch.Tensor:
         """The mean over facts, int64 [B] each, of their vectors' cubed entries (Lacroix et al. 2018, Eq. 4 and 6)."""
         entity, relation = p["entity"], p["relation"]
-        return (
-            self.cubes(entity[heads]) + self.cubes(relation[relations]) + self.cubes(entity[tails])
-        ).mean()
+        ends = self.cubes(rows(entity, heads)) + self.cubes(rows(entity, tails))
+        return (ends + self.cubes(rows(relation, relations))).mean()
 
     def penalty(
         self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor, tails: torch.Tensor
@@ -205,6 +205,11 @@ class KGEModel(GradientModel, LinkPredictor):
             )
         if not c.reciprocal and type(self).head_query is KGEModel.head_query:
             raise ConfigError(f"{self.name} answers (?, r, t) by reciprocal relations: leave --reciprocal on")
+        if not self.row_wise and (held := {**self.unit_norms(), **self.max_norms()}):
+            raise ConfigError(
+                f"vectors of {', '.join(held)} are held to a length row by row, which --training {c.training} cannot: "
+                "use --training sampled, or leave the option out"
+            )
         self.settings = LossSettings(c.margin, c.smoothing, c.temperature)
         self.steps = SampledSteps(self) if c.training == "sampled" else AllSteps(self)
 

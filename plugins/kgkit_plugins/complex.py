@@ -17,7 +17,7 @@ from kgkit.config import option
 from kgkit.hookspecs import hookimpl
 from kgkit.lazy import torch
 from kgkit.model import Model, Paper, Task
-from kgkit.nn.either import conjugate, cubed_moduli, product
+from kgkit.nn.either import conjugate, cubed_moduli, product, rows
 from kgkit.nn.similarity import Similarity
 from kgkit.train.gradient_model import Parameters
 from kgkit.train.kge_model import BilinearConfig, KGEModel, normal
@@ -63,17 +63,17 @@ class ComplEx(KGEModel):
 
     def tail_query(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """h r: Re<h r, conj(t)> is the inner product of the halves, which is Eq. 11."""
-        return product(p["entity"][heads], p["relation"][relations])  # type: ignore[no-any-return]
+        return product(rows(p["entity"], heads), rows(p["relation"], relations))
 
     def head_query(self, p: Parameters, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
         """t conj(r), whose inner product with h is Eq. 11; with reciprocal relations, t r of the second relation."""
         if self.config.reciprocal:
             return super().head_query(p, relations, tails)
-        return product(p["entity"][tails], conjugate(p["relation"][relations]))  # type: ignore[no-any-return]
+        return product(rows(p["entity"], tails), conjugate(rows(p["relation"], relations)))
 
     def cubes(self, vectors: torch.Tensor) -> torch.Tensor:
         """N3 of complex vectors weighs moduli."""
-        return cubed_moduli(vectors)  # type: ignore[no-any-return]
+        return cubed_moduli(vectors)
 
 
 @hookimpl

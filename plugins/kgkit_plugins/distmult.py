@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from kgkit.hookspecs import hookimpl
 from kgkit.lazy import torch
 from kgkit.model import Model, Paper, Task
+from kgkit.nn.either import rows
 from kgkit.nn.similarity import Similarity
 from kgkit.train.gradient_model import Parameters
 from kgkit.train.kge_model import BilinearConfig, KGEModel, normal
@@ -60,7 +61,7 @@ class DistMult(KGEModel):
 
     def tail_query(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """h * r, so that its product with t is Eq. 2."""
-        return p["entity"][heads] * p["relation"][relations]
+        return rows(p["entity"], heads) * rows(p["relation"], relations)
 
     def head_query(self, p: Parameters, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
         """r * t; with reciprocal relations, of the second relation."""

@@ -27,6 +27,7 @@ from kgkit.errors import ConfigError
 from kgkit.hookspecs import hookimpl
 from kgkit.lazy import torch
 from kgkit.model import Model, Paper, Task
+from kgkit.nn.either import rows
 from kgkit.nn.layers import glorot
 from kgkit.nn.similarity import Similarity
 from kgkit.train.gradient_model import Parameters
@@ -132,7 +133,7 @@ class RGCN(KGEModel):
     # -- decoder -------------------------------------------------------------------------------------------------
     def tail_query(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """h * R_r, so that its product with t is Eq. 6."""
-        return p["entity"][heads] * p["relation"][relations]
+        return rows(p["entity"], heads) * rows(p["relation"], relations)
 
     def head_query(self, p: Parameters, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
         """R_r * t; with reciprocal relations, of the second relation."""

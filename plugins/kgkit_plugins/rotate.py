@@ -20,7 +20,7 @@ from kgkit.config import option
 from kgkit.hookspecs import hookimpl
 from kgkit.lazy import torch
 from kgkit.model import Model, Paper, Task
-from kgkit.nn.either import conjugate, cubed_moduli, product, turn
+from kgkit.nn.either import conjugate, cubed_moduli, product, rows, turn
 from kgkit.nn.similarity import Similarity
 from kgkit.train.gradient_model import Parameters
 from kgkit.train.kge_model import KGEConfig, KGEModel, uniform
@@ -99,20 +99,20 @@ class RotatE(KGEModel):
 
     def tail_query(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """h o r, whose distance from t is Eq. 4."""
-        return product(p["entity"][heads], turn(p["relation"][relations]))  # type: ignore[no-any-return]
+        return product(rows(p["entity"], heads), turn(rows(p["relation"], relations)))
 
     def head_query(self, p: Parameters, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
         """t turned back, as far from h as h o r from t; with reciprocal relations, t turned by the second relation."""
         if self.config.reciprocal:
             return super().head_query(p, relations, tails)
-        return product(p["entity"][tails], conjugate(turn(p["relation"][relations])))  # type: ignore[no-any-return]
+        return product(rows(p["entity"], tails), conjugate(turn(rows(p["relation"], relations))))
 
     def nuclear(
         self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor, tails: torch.Tensor
     ) -> torch.Tensor:
         """N3 weighs the entities' moduli: a relation's are all 1."""
         entity = p["entity"]
-        return (cubed_moduli(entity[heads]) + cubed_moduli(entity[tails])).mean()  # type: ignore[no-any-return]
+        return (cubed_moduli(entity[heads]) + cubed_moduli(entity[tails])).mean()
 
 
 @hookimpl

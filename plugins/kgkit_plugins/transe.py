@@ -19,6 +19,7 @@ from kgkit.config import option
 from kgkit.hookspecs import hookimpl
 from kgkit.lazy import torch
 from kgkit.model import Model, Paper, Task
+from kgkit.nn.either import rows
 from kgkit.nn.similarity import Similarity
 from kgkit.train.gradient_model import Parameters
 from kgkit.train.kge_model import KGEConfig, KGEModel, uniform
@@ -102,13 +103,13 @@ class TransE(KGEModel):
 
     def tail_query(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """h + r, whose distance from t is the score."""
-        return p["entity"][heads] + p["relation"][relations]
+        return rows(p["entity"], heads) + rows(p["relation"], relations)
 
     def head_query(self, p: Parameters, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
         """t - r, as far from h as h + r from t; with reciprocal relations, t + r of the second."""
         if self.config.reciprocal:
             return super().head_query(p, relations, tails)
-        return p["entity"][tails] - p["relation"][relations]
+        return rows(p["entity"], tails) - rows(p["relation"], relations)
 
 
 @hookimpl

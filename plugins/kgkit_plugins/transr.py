@@ -20,7 +20,7 @@ from kgkit.config import option
 from kgkit.hookspecs import hookimpl
 from kgkit.lazy import torch
 from kgkit.model import Model, Paper, Task
-from kgkit.nn.either import within_ball
+from kgkit.nn.either import rows, within_ball
 from kgkit.nn.projection import projected
 from kgkit.nn.similarity import Candidates, Similarity, paired
 from kgkit.train.gradient_model import Parameters
@@ -81,20 +81,20 @@ class TransR(KGEModel):
 
     def project(self, p: Parameters, entities: Any, relations: Any) -> Any:
         """Eq. 7: M_r e within the unit ball. relations: int64, one for all, or [...] as entities are -> [..., k]."""
-        vectors, k = p["entity"][entities], p["relation"].shape[1]
+        vectors, k = rows(p["entity"], entities), p["relation"].shape[1]
         matrices = p["relation_matrix"].reshape(-1, k, vectors.shape[-1])
         found = projected(matrices, vectors, relations)
         return within_ball(found) if self.config.ball else found
 
     def tail_query(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """h_r + r, whose distance from t_r is Eq. 8."""
-        return self.project(p, heads, relations) + p["relation"][relations]  # type: ignore[no-any-return]
+        return self.project(p, heads, relations) + rows(p["relation"], relations)
 
     def head_query(self, p: Parameters, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:
         """t_r - r, as far from h_r as h_r + r from t_r; with reciprocal relations, t_r + r of the second."""
         if self.config.reciprocal:
             return super().head_query(p, relations, tails)
-        return self.project(p, tails, relations) - p["relation"][relations]  # type: ignore[no-any-return]
+        return self.project(p, tails, relations) - rows(p["relation"], relations)
 
     def answers(self, p: Parameters, entities: Any, relations: Any = None) -> Candidates:
         """What a relation sees of entities: t_r, [..., k]."""
@@ -108,7 +108,7 @@ class TransR(KGEModel):
         k = negatives.shape[1]
         every = torch.cat([heads[:, None], tails[:, None], negatives], 1)  # [B, 2 + K]
         h, t, e = self.project(p, every, relations[:, None].expand(-1, 2 + k)).split([1, 1, k], 1)
-        r, swap = p["relation"][relations][:, None], at_head[:, None, None]
+        r, swap = rows(p["relation"], relations)[:, None], at_head[:, None, None]
 
         def f(h_r: torch.Tensor, t_r: torch.Tensor) -> torch.Tensor:
             return paired(self.similarity, self._drop(h_r + r), Candidates(t_r))
