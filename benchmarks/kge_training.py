@@ -154,7 +154,7 @@ def compare(report: Report, plugin: str, tables: Path, n: int, args: Any) -> Non
             fresh_process("benchmarks.kge_training", "--worker", plugin, "--data", args.data, *many)
         )
         said = ", ".join(f"{name} {median(each[-1]['seconds'][1:]):.3g} s" for name, each in runs.items())
-        say(f"{plugin} {repeat + 1}/{args.repeats}: {said} a {'batch' if batched else 'epoch'}")
+        say(f"{plugin} {repeat + 1}/{args.repeats}: {said} {'a batch' if batched else 'an epoch'}")
     seconds = {name: median([median(r["seconds"][1:]) for r in each]) for name, each in runs.items()}
     memory = {name: median([r["peak"] for r in each]) for name, each in runs.items()}
     for name in runs:

@@ -64,7 +64,7 @@ def train(args: argparse.Namespace) -> None:
     )
     shared = {"triples_factory": factory, "random_seed": 0}
     if conve:
-        model = ConvE(embedding_dim=200, embedding_height=10, embedding_width=20, input_channels=1, **shared)
+        model = ConvE(embedding_dim=200, **shared)
     elif args.model == "rgcn":
         more = {"num_layers": 1, "decomposition": "bases", "decomposition_kwargs": {"num_bases": 4}}
         model = RGCN(embedding_dim=32, loss=MarginRankingLoss(margin=1.0), **more, **shared)
