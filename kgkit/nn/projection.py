@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from kgkit.lazy import np, torch
 
 if TYPE_CHECKING:
+    from kgkit.nn.either import Either
+
     Tensor = torch.Tensor
 
 # Vectors that share a copy of a matrix: with more, rare relations have many zeros; with fewer, matrices many copies.
 _BLOCK = 32
 
 
-def projected(matrices: Any, vectors: Any, relations: Any) -> Any:
+def projected(matrices: Any, vectors: Any, relations: Any) -> Either:
     """M_r x. matrices: float32 [R, k, d]; vectors: [..., d]; relations: int64 [...], or one for all -> [..., k].
 
     Arrays of torch, with gradient, or of numpy.

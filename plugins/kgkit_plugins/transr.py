@@ -79,7 +79,7 @@ class TransR(KGEModel):
     def max_norms(self) -> dict[str, float]:
         return {"entity": 1.0, "relation": 1.0} if self.config.ball else {}
 
-    def project(self, p: Parameters, entities: Any, relations: Any) -> Any:
+    def project(self, p: Parameters, entities: Any, relations: Any) -> torch.Tensor:
         """Eq. 7: M_r e within the unit ball. relations: int64, one for all, or [...] as entities are -> [..., k]."""
         vectors, k = rows(p["entity"], entities), p["relation"].shape[1]
         matrices = p["relation_matrix"].reshape(-1, k, vectors.shape[-1])
@@ -107,7 +107,7 @@ class TransR(KGEModel):
         heads, relations, tails = facts
         k = negatives.shape[1]
         every = torch.cat([heads[:, None], tails[:, None], negatives], 1)  # [B, 2 + K]
-        h, t, e = self.project(p, every, relations[:, None].expand(-1, 2 + k)).split([1, 1, k], 1)
+        h, t, e = self.project(p, every, relations[:, None].expand(-1, 2 + k)).split([1, 1, k], 1)  # type: ignore[no-untyped-call]
         r, swap = rows(p["relation"], relations)[:, None], at_head[:, None, None]
 
         def f(h_r: torch.Tensor, t_r: torch.Tensor) -> torch.Tensor:
