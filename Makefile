@@ -14,7 +14,7 @@ $(STAMP): requirements/lock.txt requirements/uv.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kgkit needs Python 3.11 or newer; set PYTHON=python3.11 (or later) and run make again." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(UV) || { $(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt; }
-	@$(UV) pip sync -q --require-hashes --python $(BIN)/python requirements/lock.txt
+	@$(UV) pip sync -q --compile-bytecode --require-hashes --python $(BIN)/python requirements/lock.txt
 	@rm -rf kgkit.egg-info build  # what an earlier build left would hide new plugins from `python -m`
 	@$(UV) pip install -q --no-deps --no-build-isolation --python $(BIN)/python -e .
 	@touch $(STAMP)

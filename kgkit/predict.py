@@ -21,7 +21,7 @@ from kgkit.registry import load_model
 from kgkit.schema import embedding_property, identifier
 
 if TYPE_CHECKING:
-    from kgkit.arrays import Bools, Floats
+    from kgkit.arrays import Bools, Floats, Ints
     from kgkit.store.port import GraphStore
 
 
@@ -151,14 +151,13 @@ def predict(
         ids, scores = _from_folder(store, runs, run, given, relation, side)
     known = _ends(store, relation, side, given)
     keep = np.ones(len(ids), dtype=bool)
-    if types:
-        keep &= _among(ids, _ends(store, relation, side))
     if given.id not in known:
         keep &= ~_among(ids, {given.id})
     if new_only:
         keep &= ~_among(ids, known)
     rows = np.flatnonzero(keep & np.isfinite(scores))
-    rows = rows[np.argsort(-scores[rows], kind="stable")[:top]]
+    rows = rows[np.argsort(-scores[rows], kind="stable")]
+    rows = _observed(store, relation, side, ids, rows, top) if types else rows[:top]
     best = ids.take(pa.array(rows)).to_pylist()
     named = named_nodes(store, best)
     return [
@@ -219,16 +218,40 @@ def _from_folder(
     return graph.entities.ids, scores
 
 
-def _ends(store: GraphStore, relation: str, side: Side, given: Node | None = None) -> set[str]:
-    """The ids observed at an end of a relation; with `given` at the other end."""
+def _observed(store: GraphStore, relation: str, side: Side, ids: pa.Array, rows: Ints, top: int) -> Ints:
+    """The first `top` rows, int64 [N], best first, whose entity is observed at that end of the relation.
+
+    Asked for some at a time: the best answers mostly are, and a relation may have as many ends as the graph has nodes.
+    """
+    found: list[int] = []
+    at, step = 0, max(100, 4 * top)
+    while at < len(rows) and len(found) < top:
+        some = rows[at : at + step]
+        texts = ids.take(pa.array(some)).to_pylist()
+        ends = _ends(store, relation, side, among=texts)
+        found += [row for row, id in zip(some.tolist(), texts, strict=True) if id in ends]
+        at, step = at + step, step * 4
+    return np.array(found[:top], dtype=np.int64)
+
+
+def _ends(
+    store: GraphStore,
+    relation: str,
+    side: Side,
+    given: Node | None = None,
+    among: Sequence[str] | None = None,
+) -> set[str]:
+    """The ids observed at an end of a relation: with `given` at the other end, of those `among`."""
     native = store.capabilities.relationship_types == "native"
     type_ = identifier(relation) if native else "FACT"
     asked, other = ("b", "a") if side == "tail" else ("a", "b")
     where = [] if native else ["f.relation = $relation"]
     where += [] if given is None else [f"{other}.id = $given"]
+    where += [] if among is None else [f"{asked}.id IN $among"]
     query = f"MATCH (a:Entity)-[f:{type_}]->(b:Entity) " + (f"WHERE {' AND '.join(where)} " if where else "")
-    params = {} if native else {"relation": relation}
+    params: dict[str, Any] = {} if native else {"relation": relation}
     params |= {} if given is None else {"given": given.id}
+    params |= {} if among is None else {"among": list(among)}
     return {row[0] for row in store.query(f"{query}RETURN DISTINCT {asked}.id", params).rows}
 
 

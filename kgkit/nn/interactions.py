@@ -5,7 +5,7 @@
     transe-l2    h + r                t - r                l2            Bordes et al. 2013
     distmult     h * r                t * r                dot           Yang et al. 2015
     complex      h r                  t conj(r)            dot           Trouillon et al. 2016, Eq. 9: Re<h, r, conj(t)>
-    rotate       h r, |r_i| = 1       t conj(r)            modulus       Sun et al. 2019, Eq. 5: -sum_i |h_i r_i - t_i|
+    rotate       h r, |r_i| = 1       t conj(r)            modulus       Sun et al. 2019: -sum_i |h_i r_i - t_i|
 
 Complex vectors have their real parts in the first half, their imaginary parts in the second. RotatE's relations are
 phases, half as long as an entity's vector: r = (cos phase, sin phase).
