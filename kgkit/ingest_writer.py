@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # A server answers nothing until a call ends, so its calls are kept short enough to show progress; the embedded
 # engine appends to a large table at a price per call, so its calls are few.
 _CALL = {"neo4j": 200_000}
-_BYTES = 256 << 20  # of rows that are held at most, so that memory is bounded whatever the rows hold
+# Facts and properties that are held at most: with what a store makes of them, ingest stays below 1 GiB.
+_ROWS, _BYTES = 1_000_000, 64 << 20
 
 
 # Records that are written as they come; the others are held until all of the source is read.
@@ -45,7 +46,7 @@ class Writer:
         self.matched: Counter[str] = Counter()
         self.conflicts: list[Reject] = []
         self._store, self._source, self._buffer, self._tell = store, source, buffer, tell
-        self._call = min(buffer, _CALL.get(store.capabilities.dialect, buffer))
+        self._call = _CALL.get(store.capabilities.dialect)
         self._facts: list[pa.Table] = []
         self._alignments: list[pa.Table] = []
         self._features: list[Features] = []
@@ -60,16 +61,18 @@ class Writer:
         elif isinstance(record, Alignments):
             self._alignments.append(record.table)
         else:
+            table = record.table
             if isinstance(record, Facts):
-                self._facts.append(record.table)
+                table = _numbered_relations(table)
+                self._facts.append(table)
             elif isinstance(record, Features):
                 self._features.append(record)
             else:
                 self._attributes.append(record)
             self._taken += 1
-            self._rows += record.table.num_rows
-            self._bytes += record.table.nbytes  # long texts are many bytes in few rows
-            if self._rows >= self._buffer or self._bytes >= _BYTES:
+            self._rows += table.num_rows
+            self._bytes += table.nbytes  # long texts are many bytes in few rows
+            if self._rows >= min(self._buffer, _ROWS) or self._bytes >= _BYTES:
                 self._write_facts()
                 self._write_features()
                 self._write_attributes()
@@ -92,7 +95,7 @@ class Writer:
     def _write_facts(self) -> None:
         if not self._facts:
             return
-        held, self._facts = pa.concat_tables(self._facts), []
+        held, self._facts = pa.concat_tables(self._facts).unify_dictionaries(), []
         self._nodes("Entity", pa.table({"id": _distinct(held["head"], held["tail"])}))
         self._tell_facts(held)
 
@@ -108,6 +111,9 @@ class Writer:
         if not others:
             return facts
         key = ["head", "tail", "relation"]
+        facts = facts.set_column(
+            facts.column_names.index("relation"), "relation", facts["relation"].cast(pa.string())
+        )
         for stored in self._store.read_edges("FACT", ["relation", "source"]):
             told = stored.filter(pc.less(stored["source"], self._source)).select(key)
             if told.num_rows:
@@ -209,9 +215,10 @@ class Writer:
         self._in_calls(kind, table, lambda part: self._store.upsert_edges(kind, part))
 
     def _in_calls(self, what: str, table: pa.Table, write: Callable[[pa.Table], WriteStats]) -> None:
-        for start in range(0, table.num_rows, self._call):
+        step = self._call or max(table.num_rows, 1)
+        for start in range(0, table.num_rows, step):
             self._tell(f"writing {what}", start, start, table.num_rows)
-            stats = write(table.slice(start, self._call))
+            stats = write(table.slice(start, step))
             self.created[what] += stats.created
             self.matched[what] += stats.matched
         if table.num_rows:
@@ -223,5 +230,11 @@ def _distinct(*columns: pa.ChunkedArray) -> pa.Array:
     return pa.chunked_array(chunks, pa.string()).unique()
 
 
+def _numbered_relations(facts: pa.Table) -> pa.Table:
+    """The same with the few names of relations as a dictionary: half of the bytes."""
+    at = facts.column_names.index("relation")
+    return facts.set_column(at, "relation", facts["relation"].dictionary_encode())
+
+
 def _constant(value: str, length: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), length)
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), length), pa.array([value]))
