@@ -23,6 +23,8 @@ _CALL = {"neo4j": 200_000}
 _ROWS, _BYTES = 1_000_000, 64 << 20
 
 
+_NAMES = pa.schema([(c, pa.string()) for c in ("id", "item_id", "name", "entity_name")])
+
 # Records that are written as they come; the others are held until all of the source is read.
 STREAMED = (Facts, Features, AttributeFacts)
 
@@ -166,7 +168,34 @@ class Writer:
                 distinct = ids.unique()
                 ids = self._item_nodes(distinct).take(pc.index_in(ids, distinct))
             table = table.set_column(table.column_names.index("key"), "id", ids)
+            if of != "user" and "name" in table.column_names:
+                table = self._with_own_names(of, table)
             self._nodes("User" if of == "user" else "Entity", table)
+
+    def _with_own_names(self, of: str, table: pa.Table) -> pa.Table:
+        """A table of names, with the names of entities that are items in `entity_name` where titles come in between.
+
+        An entity that is an item goes by the item's title, whichever of the two names comes first.
+        """
+        parts = [
+            t.filter(pc.and_(pc.is_valid(t["item_id"]), pc.is_valid(t["name"]))).cast(_NAMES)
+            for t in self._store.read_nodes("Entity", _NAMES.names[1:])
+        ]
+        held = pa.concat_tables([_NAMES.empty_table(), *parts]).combine_chunks()
+        held = held.filter(pc.invert(pc.starts_with(held["id"], ITEM_PREFIX)))
+        at = pc.index_in(table["id"], held["id"].combine_chunks()).combine_chunks()
+        stored, own = (held[c].combine_chunks().take(at) for c in ("name", "entity_name"))
+        given, nothing = table["name"].cast(pa.string()), pa.scalar(None, pa.string())
+        other = pc.fill_null(pc.not_equal(stored, given), False)
+        if not pc.any(other).as_py():
+            return table
+        if of == "item":
+            own = pc.if_else(pc.and_(other, pc.is_null(own)), stored, nothing)
+        else:
+            own = pc.if_else(other, given, nothing)
+            kept = pc.if_else(other, nothing, given)
+            table = table.set_column(table.column_names.index("name"), "name", kept)
+        return table.append_column("entity_name", own)
 
     # -- attributes that are entities ---------------------------------------------------------------------------
     def _write_attributes(self) -> None:

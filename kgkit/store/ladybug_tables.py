@@ -108,7 +108,9 @@ def declare(engine: Engine, label: str, types: Mapping[str, str]) -> None:
             )
         if name.casefold() in folded:
             raise StoreError(
-                f"{label} has a property {folded[name.casefold()]!r}, and the engine does not tell it from {name!r}"
+                f"{label} has a property {folded[name.casefold()]!r}, and the embedded engine does not tell it from "
+                f"{name!r}: rename one of the two, or write to a Neo4j (an ingest or copy with --bulk never, as the "
+                "bulk road goes through the embedded engine)"
             )
         if not kind.open:
             raise StoreError(f"{label} has no property {name!r}: it has {', '.join(kind.properties)}")
@@ -170,17 +172,6 @@ def keys(name: str, table: pa.Table, *, numbered: bool = False) -> pa.Array:
     if column.null_count or (len(texts) and pc.min(pc.binary_length(texts)).as_py() == 0):
         raise StoreError(f"column {name!r} holds an id that is null or empty")
     return column
-
-
-def last_rows(key: Ints) -> tuple[Ints, Ints]:
-    """Row numbers of the last row of each distinct key, and those keys, sorted."""
-    order = np.argsort(key)
-    ordered = key[order]
-    first = np.ones(len(ordered), dtype=bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    if first.all():
-        return order, ordered
-    return np.maximum.reduceat(order, np.flatnonzero(first)), ordered[first]
 
 
 def codes(column: pa.Array, vocabulary: pa.Array) -> Ints:

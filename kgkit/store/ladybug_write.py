@@ -27,12 +27,12 @@ from kgkit.store.ladybug_tables import (
     engine_type,
     fit,
     keys,
-    last_rows,
     node_columns,
     node_kind,
     shared_codes,
 )
 from kgkit.store.port import WriteStats
+from kgkit.store.rows import last_of_each, last_rows
 
 COPY_FROM = 2_000  # new nodes from which a bulk copy beats MERGE
 COPY_EDGES_FROM = (
@@ -55,8 +55,8 @@ def upsert_nodes(engine: Engine, label: str, table: pa.Table) -> WriteStats:
     columns = {name: fit(name, table[name], have[name]) for name in types}
 
     dictionary = ids.dictionary_encode()
-    rows, _ = last_rows(np.asarray(dictionary.indices, dtype=np.int64))
-    batch = pa.table({"id": ids, **columns}).take(pa.array(np.sort(rows)))
+    rows = last_rows(np.asarray(dictionary.indices, dtype=np.int64))
+    batch = pa.table({"id": ids, **columns}).take(pa.array(rows))
     offsets, stored = lookup(engine, label, batch["id"].combine_chunks(), list(columns))
     is_new = offsets < 0
     if is_new.any():
@@ -258,7 +258,7 @@ def _matched(
     for name in read_keys:
         columns.append(key_codes(table[name], stored[name]))
     new_key, old_key = combine(columns)
-    rows, distinct = last_rows(new_key)
+    rows, distinct = last_of_each(new_key)
     at = np.minimum(np.searchsorted(distinct, old_key), len(distinct) - 1)
     hit = np.flatnonzero(distinct[at] == old_key)
     stored_row = np.full(len(distinct), -1, dtype=np.int64)

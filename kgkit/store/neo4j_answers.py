@@ -23,13 +23,13 @@ from kgkit.store.neo4j_write import (
     columns_codes,
     create_batches,
     joint_key,
-    last_rows,
     plain_column,
     run_batches,
     text_column,
     vector_rows,
 )
 from kgkit.store.port import Answers, RunRecord, Vectors
+from kgkit.store.rows import last_rows
 
 LABELS = ("User", "Entity")  # the nodes that have embeddings
 KINDS = tuple(kind.type for kind in EDGES.values() if kind.answer)
