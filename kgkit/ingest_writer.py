@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgkit.aggregate import Pairs
+from kgkit.items import is_stub, item_nodes
 from kgkit.records import Alignments, AttributeFacts, Facts, Features, Purchases, Reject
 from kgkit.schema import ITEM_PREFIX
 
@@ -22,8 +23,6 @@ _CALL = {"neo4j": 200_000}
 # Facts and properties that are held at most: with what a store makes of them, ingest stays below 1 GiB.
 _ROWS, _BYTES = 1_000_000, 64 << 20
 
-
-_NAMES = pa.schema([(c, pa.string()) for c in ("id", "item_id", "name", "entity_name")])
 
 # Records that are written as they come; the others are held until all of the source is read.
 STREAMED = (Facts, Features, AttributeFacts)
@@ -143,13 +142,9 @@ class Writer:
     # -- items -------------------------------------------------------------------------------------------------
     def _item_nodes(self, items: pa.Array) -> pa.Array:
         """The node ids of distinct item ids; makes the stubs of those that no alignment names."""
-        known_items, known_nodes = [pa.array([], pa.string())], [pa.array([], pa.string())]
-        for table in self._store.read_nodes("Entity", ["item_id"]):
-            named = table.filter(pc.is_valid(table["item_id"]))
-            known_items += named["item_id"].cast(pa.string()).chunks
-            known_nodes += named["id"].cast(pa.string()).chunks
-        where = pc.index_in(items, pa.concat_arrays(known_items))
-        nodes = pa.concat_arrays(known_nodes).take(where)
+        known = item_nodes(self._store)
+        where = pc.index_in(items, _whole(known["item_id"]))
+        nodes = _whole(known["id"]).take(where)
         stubs = pc.binary_join_element_wise(ITEM_PREFIX, items, "")
         new = pc.is_null(where)
         self._nodes("Entity", pa.table({"id": stubs.filter(new), "item_id": items.filter(new)}))
@@ -177,14 +172,10 @@ class Writer:
 
         An entity that is an item goes by the item's title, whichever of the two names comes first.
         """
-        parts = [
-            t.filter(pc.and_(pc.is_valid(t["item_id"]), pc.is_valid(t["name"]))).cast(_NAMES)
-            for t in self._store.read_nodes("Entity", _NAMES.names[1:])
-        ]
-        held = pa.concat_tables([_NAMES.empty_table(), *parts]).combine_chunks()
-        held = held.filter(pc.invert(pc.starts_with(held["id"], ITEM_PREFIX)))
-        at = pc.index_in(table["id"], held["id"].combine_chunks()).combine_chunks()
-        stored, own = (held[c].combine_chunks().take(at) for c in ("name", "entity_name"))
+        held = item_nodes(self._store, "name", "entity_name")
+        held = held.filter(pc.and_(pc.is_valid(held["name"]), pc.invert(is_stub(held))))
+        at = _whole(pc.index_in(table["id"], _whole(held["id"])))
+        stored, own = (_whole(held[c]).take(at) for c in ("name", "entity_name"))
         given, nothing = table["name"].cast(pa.string()), pa.scalar(None, pa.string())
         other = pc.fill_null(pc.not_equal(stored, given), False)
         if not pc.any(other).as_py():
@@ -263,6 +254,10 @@ def _numbered_relations(facts: pa.Table) -> pa.Table:
     """The same with the few names of relations as a dictionary: half of the bytes."""
     at = facts.column_names.index("relation")
     return facts.set_column(at, "relation", facts["relation"].dictionary_encode())
+
+
+def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _constant(value: str, length: int) -> pa.Array:

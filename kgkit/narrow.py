@@ -184,13 +184,8 @@ def aligned_items(store: GraphStore, *, some: bool = True) -> pa.Array:
 
     Raises ConfigError when there are none, unless not even `some` are needed.
     """
-    found = []
-    for table in store.read_nodes("Entity", ["item_id"]):
-        named = table.filter(pc.is_valid(table["item_id"]))
-        found += (
-            named.filter(pc.invert(pc.starts_with(named["id"], ITEM_PREFIX)))["id"].cast(pa.string()).chunks
-        )
-    items = pa.concat_arrays([pa.array([], pa.string()), *found])
+    found = item_nodes(store)
+    items = found.filter(pc.invert(is_stub(found)))["id"].combine_chunks()
     if some and len(items) == 0:
         raise ConfigError(
             "--from-items starts at items that are aligned with entities, and the graph has none: ingest an "
