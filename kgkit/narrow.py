@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgkit.errors import ConfigError, ConnectorError
+from kgkit.items import is_stub, item_nodes
 from kgkit.records import AttributeFacts, Facts, Features, Progress, Record, Skipped
-from kgkit.schema import ITEM_PREFIX
 from kgkit.subgraph import IdSet, Thresholds, k_core
 
 if TYPE_CHECKING:
