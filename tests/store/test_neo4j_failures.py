@@ -139,7 +139,7 @@ def test_server_killed_while_items_move(
     with open_neo4j_store(neo4j_server) as store:
         store.upsert_nodes("Entity", pa.table({"id": ids, "item_id": items}))
         store.upsert_edges("PURCHASED", pa.table(sold), missing="create")
-        before, seen = dump(store), []
+        before, seen = dump(store), list[Any]()
 
         def killing(*arguments: Any) -> None:
             if not seen:
