@@ -24,7 +24,7 @@ from kgkit.errors import ConfigError, ConnectorError
 from kgkit.fingerprint import fingerprint
 from kgkit.ingest_writer import STREAMED, Writer
 from kgkit.narrow import Kept, Narrow, Narrowed, aligned_items, steps_json
-from kgkit.records import Progress, Reject, Skipped
+from kgkit.records import Skipped
 from kgkit.rejects import Rejects, RejectsFile, parse_limit
 
 if TYPE_CHECKING:
@@ -204,21 +204,16 @@ def _one(
     if narrow is not None and items is not None:
         near = Narrowed(connector, config, narrow, items, tell)
     with _kept(writer):
-        for record in connector.read(config) if near is None else near:
+        records = connector.read(config) if near is None else near
+        for record in rejects.sifted(records, lambda p: tell("reading", rejects.rows, p.done, p.total)):
             if isinstance(record, Skipped):
                 left_out[record.why] += record.rows
-            elif isinstance(record, Progress):
-                rejects.seen(record)
-                tell("reading", rejects.rows, record.done, record.total)
-            elif isinstance(record, Reject):
-                rejects.add(record)
             elif written > 0 and isinstance(record, STREAMED):
                 written -= 1
                 resumed += record.table.num_rows
                 writer.skip()
             else:
                 writer.add(record)
-        rejects.check()
     writer.finish()
     for conflict in writer.conflicts:
         rejects.listing.add(conflict)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgkit.aggregate import Pairs
+from kgkit.items import is_stub, item_nodes
 from kgkit.records import Alignments, AttributeFacts, Facts, Features, Purchases, Reject
 from kgkit.schema import ITEM_PREFIX
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 _CALL = {"neo4j": 200_000}
 _FACT = ["head", "tail", "relation"]
 _ROW = "__row"
-_BYTES = 256 << 20  # of rows that are held at most, so that memory is bounded whatever the rows hold
+# Facts and properties that are held at most: with what a store makes of them, ingest stays below 1 GiB.
+_ROWS, _BYTES = 1_000_000, 64 << 20
 
 
 # Records that are written as they come; the others are held until all of the source is read.
@@ -47,7 +49,7 @@ class Writer:
         self.matched: Counter[str] = Counter()
         self.conflicts: list[Reject] = []
         self._store, self._source, self._buffer, self._tell = store, source, buffer, tell
-        self._call = min(buffer, _CALL.get(store.capabilities.dialect, buffer))
+        self._call = _CALL.get(store.capabilities.dialect)
         self._facts: list[pa.Table] = []
         self._alignments: list[pa.Table] = []
         self._features: list[Features] = []
@@ -62,16 +64,18 @@ class Writer:
         elif isinstance(record, Alignments):
             self._alignments.append(record.table)
         else:
+            table = record.table
             if isinstance(record, Facts):
-                self._facts.append(record.table)
+                table = _numbered_relations(table)
+                self._facts.append(table)
             elif isinstance(record, Features):
                 self._features.append(record)
             else:
                 self._attributes.append(record)
             self._taken += 1
-            self._rows += record.table.num_rows
-            self._bytes += record.table.nbytes  # long texts are many bytes in few rows
-            if self._rows >= self._buffer or self._bytes >= _BYTES:
+            self._rows += table.num_rows
+            self._bytes += table.nbytes  # long texts are many bytes in few rows
+            if self._rows >= min(self._buffer, _ROWS) or self._bytes >= _BYTES:
                 self._write_facts()
                 self._write_features()
                 self._write_attributes()
@@ -95,7 +99,8 @@ class Writer:
         if not self._facts:
             return
         # Files of one source may differ in whether they have labels.
-        held, self._facts = pa.concat_tables(self._facts, promote_options="default"), []
+        held = pa.concat_tables(self._facts, promote_options="default").unify_dictionaries()
+        self._facts = []
         self._nodes("Entity", pa.table({"id": _distinct(held["head"], held["tail"])}))
         self._tell_facts(held)
 
@@ -120,6 +125,9 @@ class Writer:
         ]
         if not others:
             return facts
+        facts = facts.set_column(
+            facts.column_names.index("relation"), "relation", facts["relation"].cast(pa.string())
+        )
         for stored in self._store.read_edges("FACT", ["relation", "source"]):
             told = stored.filter(pc.less(stored["source"], self._source)).select(_FACT)
             if told.num_rows:
@@ -145,13 +153,9 @@ class Writer:
     # -- items -------------------------------------------------------------------------------------------------
     def _item_nodes(self, items: pa.Array) -> pa.Array:
         """The node ids of distinct item ids; makes the stubs of those that no alignment names."""
-        known_items, known_nodes = [pa.array([], pa.string())], [pa.array([], pa.string())]
-        for table in self._store.read_nodes("Entity", ["item_id"]):
-            named = table.filter(pc.is_valid(table["item_id"]))
-            known_items += named["item_id"].cast(pa.string()).chunks
-            known_nodes += named["id"].cast(pa.string()).chunks
-        where = pc.index_in(items, pa.concat_arrays(known_items))
-        nodes = pa.concat_arrays(known_nodes).take(where)
+        known = item_nodes(self._store)
+        where = pc.index_in(items, _whole(known["item_id"]))
+        nodes = _whole(known["id"]).take(where)
         stubs = pc.binary_join_element_wise(ITEM_PREFIX, items, "")
         new = pc.is_null(where)
         self._nodes("Entity", pa.table({"id": stubs.filter(new), "item_id": items.filter(new)}))
@@ -170,7 +174,30 @@ class Writer:
                 distinct = ids.unique()
                 ids = self._item_nodes(distinct).take(pc.index_in(ids, distinct))
             table = table.set_column(table.column_names.index("key"), "id", ids)
+            if of != "user" and "name" in table.column_names:
+                table = self._with_own_names(of, table)
             self._nodes("User" if of == "user" else "Entity", table)
+
+    def _with_own_names(self, of: str, table: pa.Table) -> pa.Table:
+        """A table of names, with the names of entities that are items in `entity_name` where titles come in between.
+
+        An entity that is an item goes by the item's title, whichever of the two names comes first.
+        """
+        held = item_nodes(self._store, "name", "entity_name")
+        held = held.filter(pc.and_(pc.is_valid(held["name"]), pc.invert(is_stub(held))))
+        at = _whole(pc.index_in(table["id"], _whole(held["id"])))
+        stored, own = (_whole(held[c]).take(at) for c in ("name", "entity_name"))
+        given, nothing = table["name"].cast(pa.string()), pa.scalar(None, pa.string())
+        other = pc.fill_null(pc.not_equal(stored, given), False)
+        if not pc.any(other).as_py():
+            return table
+        if of == "item":
+            own = pc.if_else(pc.and_(other, pc.is_null(own)), stored, nothing)
+        else:
+            own = pc.if_else(other, given, nothing)
+            kept = pc.if_else(other, nothing, given)
+            table = table.set_column(table.column_names.index("name"), "name", kept)
+        return table.append_column("entity_name", own)
 
     # -- attributes that are entities ---------------------------------------------------------------------------
     def _write_attributes(self) -> None:
@@ -219,9 +246,10 @@ class Writer:
         self._in_calls(kind, table, lambda part: self._store.upsert_edges(kind, part))
 
     def _in_calls(self, what: str, table: pa.Table, write: Callable[[pa.Table], WriteStats]) -> None:
-        for start in range(0, table.num_rows, self._call):
+        step = self._call or max(table.num_rows, 1)
+        for start in range(0, table.num_rows, step):
             self._tell(f"writing {what}", start, start, table.num_rows)
-            stats = write(table.slice(start, self._call))
+            stats = write(table.slice(start, step))
             self.created[what] += stats.created
             self.matched[what] += stats.matched
         if table.num_rows:
@@ -233,5 +261,15 @@ def _distinct(*columns: pa.ChunkedArray) -> pa.Array:
     return pa.chunked_array(chunks, pa.string()).unique()
 
 
+def _numbered_relations(facts: pa.Table) -> pa.Table:
+    """The same with the few names of relations as a dictionary: half of the bytes."""
+    at = facts.column_names.index("relation")
+    return facts.set_column(at, "relation", facts["relation"].dictionary_encode())
+
+
+def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
 def _constant(value: str, length: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), length)
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), length), pa.array([value]))

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgkit.errors import ConfigError, ConnectorError
+from kgkit.items import is_stub, item_nodes
 from kgkit.records import AttributeFacts, Facts, Features, Progress, Record, Skipped
-from kgkit.schema import ITEM_PREFIX
 from kgkit.subgraph import IdSet, Thresholds, k_core
 
 if TYPE_CHECKING:
@@ -184,13 +184,8 @@ def aligned_items(store: GraphStore, *, some: bool = True) -> pa.Array:
 
     Raises ConfigError when there are none, unless not even `some` are needed.
     """
-    found = []
-    for table in store.read_nodes("Entity", ["item_id"]):
-        named = table.filter(pc.is_valid(table["item_id"]))
-        found += (
-            named.filter(pc.invert(pc.starts_with(named["id"], ITEM_PREFIX)))["id"].cast(pa.string()).chunks
-        )
-    items = pa.concat_arrays([pa.array([], pa.string()), *found])
+    found = item_nodes(store)
+    items = found.filter(pc.invert(is_stub(found)))["id"].combine_chunks()
     if some and len(items) == 0:
         raise ConfigError(
             "--from-items starts at items that are aligned with entities, and the graph has none: ingest an "

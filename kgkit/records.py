@@ -94,4 +94,5 @@ class Skipped:
     why: str
 
 
-Record = Facts | Purchases | Alignments | Features | AttributeFacts | Reject | Progress | Skipped
+Data = Facts | Purchases | Alignments | Features | AttributeFacts
+Record = Data | Reject | Progress | Skipped

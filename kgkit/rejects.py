@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
 from kgkit.errors import ConfigError, TooManyRejects
-from kgkit.records import Progress, Reject
+from kgkit.records import Data, Progress, Record, Reject, Skipped
 
 HEADER = ("file", "line", "reason", "text")
 
@@ -74,6 +75,23 @@ class Rejects:
         expected = self.rows / part
         if self.count > 1000 and self.count > 2 * self.allowed(expected):
             self._stop()
+
+    def sifted(
+        self, records: Iterable[Record], tell: Callable[[Progress], None] = lambda progress: None
+    ) -> Iterator[Data | Skipped]:
+        """The records that are no Reject and no Progress; those are counted and listed. `tell` hears of Progress.
+
+        Raises TooManyRejects, at the end of the records at the latest.
+        """
+        for record in records:
+            if isinstance(record, Progress):
+                self.seen(record)
+                tell(record)
+            elif isinstance(record, Reject):
+                self.add(record)
+            else:
+                yield record
+        self.check()
 
     def check(self) -> None:
         """Raises TooManyRejects when the rows seen so far allow fewer."""

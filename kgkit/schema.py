@@ -1,6 +1,7 @@
 """The graph's labels, relationship types, keys and properties: the one place that names them.
 
-    (:User {id}) -[:PURCHASED {source, count, first, last, rating}]-> (:Entity {id, name, item_id})
+    (:User {id}) -[:PURCHASED {source, count, first, last, rating}]-> (:Entity {id, name, item_id, entity_name})
+        name: what people see, of an item its title; entity_name: the entity's own name, where its title is another
     (:Entity) -[:FACT {relation, rid, source, split, time}]-> (:Entity)
     (:User)   -[:HAS_ATTRIBUTE {relation, source}]-> (:Entity)     what is known of people: age group, region
     (:Entity) -[:COMPLETED {relation, score, probability, rank, run}]-> (:Entity)
@@ -52,7 +53,12 @@ NODES = {
     n.label: n
     for n in (
         NodeKind("User", {}, open=True, vectors=True),
-        NodeKind("Entity", {"name": "string", "item_id": "string"}, open=True, vectors=True),
+        NodeKind(
+            "Entity",
+            {"name": "string", "item_id": "string", "entity_name": "string"},
+            open=True,
+            vectors=True,
+        ),
         NodeKind("Relation", {"rid": "int64"}, vectors=True),
         NodeKind(
             "Run",

@@ -15,7 +15,7 @@ from kgkit.arrays import Ints
 from kgkit.errors import ConnectorError
 
 PARTS = 128
-HELD = 128 << 20  # bytes of all spills of a folder that stay in memory
+HELD = 64 << 20  # bytes of all spills of a folder that stay in memory
 
 
 class SpillFolder:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from conftest import ENGINES, empty_graph
 
+from kgkit.align.candidates import Options, read_pool
 from kgkit.config import make_config
 from kgkit.errors import ConfigError, ConnectorError, TooManyRejects
 from kgkit.ingest import IngestReport, Step, ingest
@@ -337,3 +338,34 @@ def test_attributes_become_shared_entities(store: GraphStore, tmp_path: Path) ->
     }
     assert graph["User"]["u1"] == {"region": "north"}
     assert report.sources[0].written["HAS_ATTRIBUTE"] == 2
+
+
+def test_an_item_goes_by_its_title_and_its_entity_keeps_its_own_name(
+    store: GraphStore, tmp_path: Path
+) -> None:
+    titles = write(tmp_path, "items.csv", "item,name\ni1,La Haine (1995)\ni2,Heat\ni3,Alone\n")
+    own = write(tmp_path, "names.csv", "entity,name\nm.1,Hate\nm.2,Heat\nm.4,Other\n")
+    link = write(tmp_path, "link.txt", "i1\tm.1\ni2\tm.2\n")
+    parts = {
+        "titles": ("features", titles, {}),
+        "names": ("features", own, {"of": "entity"}),
+        "links": ("alignment", link, {}),
+    }
+    for order in itertools.permutations(parts):
+        store.clear()
+        for part in order:
+            name, path, options = parts[part]
+            bring(store, name, path, **options)
+        assert dump(store)["Entity"] == {
+            "m.1": {"item_id": "i1", "name": "La Haine (1995)", "entity_name": "Hate"},
+            "m.2": {"item_id": "i2", "name": "Heat"},
+            "m.4": {"name": "Other"},
+            "item:i3": {"item_id": "i3", "name": "Alone"},
+        }, order
+    pool = read_pool(store, Options(realign=True))
+    assert dict(zip(pool.entities.ids.to_pylist(), pool.entities.names.to_pylist(), strict=True)) == {
+        "m.1": "Hate",
+        "m.2": "Heat",
+        "m.4": "Other",
+    }
+    assert sorted(pool.items.names.to_pylist()) == ["Alone", "Heat", "La Haine (1995)"]

@@ -3,7 +3,9 @@
 Ids are shortened to `m.0abc` and predicates to `film.film.directed_by`; IRIs of other namespaces stay whole. A triple
 between two nodes is a fact. `type.object.name` and rdfs:label become the property `name`, `common.topic.description`
 the property `description`, both in one language (or in none; the last of several wins); they are kept for entities
-that a kept fact mentions. Other literals are counted and left out unless --property names their predicate.
+that a kept fact mentions. Other literals are counted and left out unless --property names their predicate; they
+become text, or what is said behind a ':' (--property people.person.height_meters=height:float), and a value that does
+not fit is a reject. Type `time` takes dates as seconds since 1970; the `int` of an xsd:gYear is the year.
 
 Left out by default, as cleaned versions of Freebase do, are the predicates below these prefixes (NOISE):
     type. common. kg. freebase.      what Freebase says about its own records: types, instances, notable types,
@@ -32,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from kgkit import Connector, hookimpl, option
 from kgkit.errors import ConfigError, ConnectorError
-from kgkit.records import Facts, Features, Record, Skipped
+from kgkit.records import Facts, Features, Record, Reject, Skipped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +56,8 @@ TEXTS = {
 }
 TYPES = ("type.object.type", "http://www.w3.org/1999/02/22-rdf-syntax-ns#type")
 HINT = "freebase.type_hints.mediator"
-TAKEN = ("id", "item_id", "type")
+TAKEN = ("id", "item_id", "type", "entity_name")
+KINDS = {"text": "string", "int": "int64", "float": "float64", "bool": "bool", "time": "time"}
 
 ADMINISTRATIVE, SITES, DROPPED, UNNAMED, LITERAL, NO_TEXT = range(1, 7)
 REASONS = {
@@ -89,7 +92,9 @@ class Freebase(Connector):
         )
         language: str = option("en", "language of names, descriptions and properties")
         property: tuple[str, ...] = option(
-            (), "PREDICATE or PREDICATE=NAME: keep its literals as a property, as text (repeatable)"
+            (),
+            "PREDICATE or PREDICATE=NAME: keep its literals as a property, as text or, with :int, :float, :bool or "
+            ":time behind it, as such (repeatable)",
         )
         keep: tuple[str, ...] = option((), "take facts below this prefix, and no others (repeatable)")
         keep_file: tuple[Path, ...] = option((), "file with a prefix for --keep on each line")
@@ -121,7 +126,7 @@ class Freebase(Connector):
 
         plan = _Plan(config)
         with SpillFolder() as folder:
-            gathered = _Gathered(config, plan, folder)
+            gathered = _Gathered(config, plan, folder, self.source(config))
             trouble: ConnectorError | None = None
             try:
                 for found in read(
@@ -150,6 +155,16 @@ def _items(values: tuple[str, ...], files: tuple[Path, ...] = ()) -> list[str]:
     return [name.removeprefix(NAMESPACE).removesuffix("*") for name in names]
 
 
+def _typed(given: str) -> tuple[str, str]:
+    """A --property and its kind. The ':' of an IRI begins no type, as a '/' is in what follows it."""
+    wanted, colon, kind = given.rpartition(":")
+    if not colon or "/" in kind:
+        return given, "string"
+    if kind.strip() not in KINDS:
+        raise ConfigError(f"--property {given}: {kind!r} is no type, say {', '.join(KINDS)}")
+    return wanted, KINDS[kind.strip()]
+
+
 def _fits(name: str, prefix: str) -> bool:
     if not prefix or name == prefix:
         return True
@@ -165,12 +180,18 @@ class _Plan:
         self._collapse = config.mediators == "collapse"
         self.types, self.nodes, self.texts = _items(config.types), list[int](), list[int]()
         self._named = dict(TEXTS)
+        self.kinds = dict.fromkeys(TEXTS.values(), "string")  # by property
         for given in config.property:
-            predicate, _, name = given.partition("=")
+            wanted, kind = _typed(given)
+            predicate, _, name = wanted.partition("=")
             predicate = predicate.strip().removeprefix(NAMESPACE)
-            self._named[predicate] = name.strip() or predicate
-            if self._named[predicate] in TAKEN:
+            name = self._named[predicate] = name.strip() or predicate
+            if name in TAKEN:
                 raise ConfigError(f"--property {given}: {name!r} is taken in the graph, choose another name")
+            if self.kinds.setdefault(name, kind) != kind:
+                raise ConfigError(
+                    f"--property {given}: {name!r} has another type already, choose another name"
+                )
         self.properties = list(dict.fromkeys(self._named.values()))
 
     def decide(self, name: str) -> Verdict:
@@ -203,7 +224,8 @@ class _Plan:
 class _Gathered:
     """Sorts tables of triples into records, and holds what can be told only at the end."""
 
-    def __init__(self, config: Freebase.Config, plan: _Plan, folder: SpillFolder) -> None:
+    def __init__(self, config: Freebase.Config, plan: _Plan, folder: SpillFolder, source: str) -> None:
+        self._source = source
         self._plan, self._texts, self._mentioned = plan, folder.spill("key"), folder.spill("key")
         self._mediators: Mediators | None = None
         self._mediator_types = set(_items(config.mediator_types, config.mediator_types_file))
@@ -288,22 +310,45 @@ class _Gathered:
                 yield Skipped(left_out, UNMENTIONED)
             for which in kept["which"].unique().to_pylist():
                 rows = kept.filter(pc.equal(kept["which"], which))
-                yield Features("entity", self._property(which, rows))
+                yield from self._property(which, rows)
 
-    def _property(self, which: int, rows: pa.Table) -> pa.Table:
-        import pyarrow as pa
-        import pyarrow.compute as pc
+    def _property(self, which: int, rows: pa.Table) -> Iterator[Record]:
+        if which == len(self._plan.properties):
+            yield Features("entity", _joined_types(rows))
+            return
+        name = self._plan.properties[which]
+        kind = self._plan.kinds[name]
+        if kind == "string":
+            yield Features("entity", rows.select(["key", "value"]).rename_columns(["key", name]))
+        else:
+            yield from _converted(self._source, name, kind, rows)
 
-        if which < len(self._plan.properties):
-            return rows.select(["key", "value"]).rename_columns(["key", self._plan.properties[which]])
-        distinct = (
-            rows.group_by(["key", "value"])
-            .aggregate([])
-            .sort_by([("key", "ascending"), ("value", "ascending")])
-        )
-        lists = distinct.group_by("key", use_threads=False).aggregate([("value", "list")])
-        joined = pc.binary_join(lists["value_list"], ";")
-        return pa.table({"key": lists["key"], "type": joined})
+
+def _converted(source: str, name: str, kind: str, rows: pa.Table) -> Iterator[Record]:
+    """A property of another kind than text; rejects the values that are none."""
+    import pyarrow as pa
+
+    from kgkit.tabular import Column
+    from kgkit.tabular.convert import convert, reason
+
+    column = Column(name, kind)
+    values, bad = convert(rows["value"], column)
+    for row in rows.filter(pa.array(bad)).to_pylist():
+        yield Reject(source, 0, reason(row["value"], column), f"{row['key']}\t{row['value']}")
+    yield Features("entity", pa.table({"key": rows["key"], name: values}).filter(pa.array(~bad)))
+
+
+def _joined_types(rows: pa.Table) -> pa.Table:
+    """key, type: the distinct types of each entity, sorted and joined by ';'."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    distinct = (
+        rows.group_by(["key", "value"]).aggregate([]).sort_by([("key", "ascending"), ("value", "ascending")])
+    )
+    lists = distinct.group_by("key", use_threads=False).aggregate([("value", "list")])
+    joined = pc.binary_join(lists["value_list"], ";")
+    return pa.table({"key": lists["key"], "type": joined})
 
 
 @hookimpl

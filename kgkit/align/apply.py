@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from kgkit.align.table import ACCEPTED, Row, Share, wilson
 from kgkit.config import make_config
-from kgkit.records import Alignments, Progress, Reject
+from kgkit.records import Alignments, Reject
 from kgkit.registry import load_connector
 from kgkit.rejects import Rejects, RejectsFile
 
@@ -30,14 +30,10 @@ def read_linkage(paths: Sequence[Path], listing: RejectsFile, max_rejects: str =
     connector, parts = load_connector("alignment")(), [_PAIR.empty_table()]
     for path in paths:
         rejects = Rejects(max_rejects, listing)
-        for record in connector.read(make_config(connector.Config, {"paths": (path,)})):
+        records = connector.read(make_config(connector.Config, {"paths": (path,)}))
+        for record in rejects.sifted(records):
             if isinstance(record, Alignments):
                 parts.append(record.table.select(["item", "entity"]).cast(_PAIR))
-            elif isinstance(record, Reject):
-                rejects.add(record)
-            elif isinstance(record, Progress):
-                rejects.seen(record)
-        rejects.check()
     return pa.concat_tables(parts)
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from kgkit.align.normalise import Title, people, title, year_of
 from kgkit.arrays import Ints
 from kgkit.errors import ConfigError
-from kgkit.schema import ITEM_PREFIX
+from kgkit.items import is_stub
 
 if TYPE_CHECKING:
     from kgkit.store.port import GraphStore
@@ -99,16 +99,16 @@ def read_pool(store: GraphStore, options: Options) -> Pool:
     """
     extra = [options.year_property, options.creator_property]
     extra += [options.type_property] if options.entity_types else []
-    columns = list(dict.fromkeys(["name", "item_id", *(c for c in extra if c)]))
+    columns = list(dict.fromkeys(["name", "item_id", "entity_name", *(c for c in extra if c)]))
     tables = [_text(t) for t in store.read_nodes("Entity", columns)]
     if not tables:
         raise ConfigError("the graph holds no entity: ingest purchases and facts before aligning them")
     nodes = pa.concat_tables(tables).combine_chunks()
-    stub = pc.equal(
-        nodes["id"], pc.binary_join_element_wise(ITEM_PREFIX, pc.fill_null(nodes["item_id"], "\0"), "")
-    )
     bought = nodes.filter(pc.is_valid(nodes["item_id"]))
-    known = nodes.filter(pc.invert(stub))
+    known = nodes.filter(pc.invert(is_stub(nodes)))
+    # An item's title is the name of its entity, so that people see it; what is compared is the entity's own.
+    own = pc.coalesce(known["entity_name"], known["name"])
+    known = known.set_column(known.column_names.index("name"), "name", own)
     items = _side(bought, "item_id", options)
     entities = _side(known, "id", options)
     if options.creator_relation:

@@ -33,6 +33,7 @@ from kgkit.store.port import (
     Vectors,
     WriteStats,
 )
+from kgkit.store.rows import last_of_each
 
 READ_ROWS = 200_000  # rows a table that read_nodes and read_edges give
 FEW_SEEDS = 200  # up to so many nodes, looking their facts up beats reading all facts
@@ -231,7 +232,10 @@ class LadybugStore(GraphStore):
     def read_nodes(self, label: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
         have = ladybug_tables.node_columns(self._engine, label)
         names = list(have) if properties is None else list(properties)
-        returned = ", ".join(["n.`id`", *(f"n.{identifier(p)}" for p in names)])
+        # A graph that an earlier kgkit made may lack what the schema has since.
+        later = NODES[label].properties.keys() - have.keys()
+        values = ["CAST(NULL AS STRING)" if p in later else f"n.{identifier(p)}" for p in names]
+        returned = ", ".join(["n.`id`", *values])
         found = self._engine.arrow(f"MATCH (n:{identifier(label)}) RETURN {returned}")
         yield from _bounded(found.rename_columns(["id", *names]))
 
@@ -363,9 +367,7 @@ def _distinct_facts(parts: Sequence[EdgeColumns], n: int) -> EdgeColumns:
         for columns in zip(*((p.source, p.target, p.columns["rid"]) for p in parts), strict=True)
     )
     none = np.zeros(0, dtype=np.int64)
-    rows, _ = ladybug_tables.last_rows(
-        ladybug_tables.combine([(source, none), (target, none), (rid, none)])[0]
-    )
+    rows, _ = last_of_each(ladybug_tables.combine([(source, none), (target, none), (rid, none)])[0])
     return EdgeColumns(source[rows], target[rows], {"rid": rid[rows]})
 
 

@@ -12,7 +12,7 @@ from kgkit.arrays import Bools
 from kgkit.schema import EDGES, ITEM_PREFIX, EdgeKind, identifier
 from kgkit.store.align_plan import MOVING, AlignPlan, plan
 from kgkit.store.ladybug_engine import Engine
-from kgkit.store.ladybug_tables import codes, edge_columns, keys, node_columns
+from kgkit.store.ladybug_tables import codes, declare, edge_columns, keys, node_columns
 from kgkit.store.ladybug_write import add_nodes, lookup, merge_edges, pattern, resolve_ends, upsert_nodes
 from kgkit.store.port import AlignStats
 
@@ -47,6 +47,8 @@ def _carry_out(engine: Engine, todo: AlignPlan) -> int:
     moved = [(EDGES[kind], _redirected(engine, EDGES[kind], left, reached)) for kind in MOVING if len(left)]
     moved += [(kind, _redirected(engine, kind, stubs, into)) for kind in EDGES.values() if len(stubs)]
     values = values.filter(there).drop(["item_id"])
+    if len(stubs):
+        values = _with_own_names(engine, values, into)
     empty = [c for c in values.column_names if values[c].null_count == values.num_rows]
     with engine.transaction():
         if len(left):
@@ -64,6 +66,16 @@ def _carry_out(engine: Engine, todo: AlignPlan) -> int:
             if len(bare):
                 delete_nodes(engine, "Entity", bare)
     return len(stubs)
+
+
+def _with_own_names(engine: Engine, values: pa.Table, entities: pa.Array) -> pa.Table:
+    """Stubs' properties, with `entity_name` where a title takes the place of an entity's own name."""
+    declare(engine, "Entity", {"entity_name": "STRING"})
+    _, stored = lookup(engine, "Entity", entities, ["name", "entity_name"])
+    loses = pc.and_(pc.not_equal(values["name"], stored["name"]), pc.is_null(stored["entity_name"]))
+    own = pc.if_else(pc.fill_null(loses, False), stored["name"], pa.scalar(None, pa.string()))
+    kept = [c for c in values.column_names if c != "entity_name"]
+    return values.select(kept).append_column("entity_name", own)
 
 
 def _redirected(engine: Engine, kind: EdgeKind, old: pa.Array, new: pa.Array) -> pa.Table:

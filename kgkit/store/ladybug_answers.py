@@ -17,9 +17,10 @@ import pyarrow as pa
 from kgkit.errors import StoreError
 from kgkit.schema import EDGES, NODES, embedding_property, identifier
 from kgkit.store.ladybug_engine import Engine
-from kgkit.store.ladybug_tables import SIDE, combine, declare, edge_kind, last_rows, node_columns, node_kind
+from kgkit.store.ladybug_tables import SIDE, combine, declare, edge_kind, node_columns, node_kind
 from kgkit.store.ladybug_write import copy_edges, edge_table, key_codes, lookup, resolve_ends
 from kgkit.store.port import Answers, RunRecord, Vectors, check_current
+from kgkit.store.rows import last_rows
 
 SLICE = 5_000  # vectors between two checkpoints
 
@@ -127,7 +128,7 @@ def _fill(engine: Engine, prop: str, vectors: Vectors) -> int:
     """Sets a declared vector property in slices, each checkpointed; returns how many nodes have it now."""
     label, ids, matrix = vectors.label, vectors.ids.cast(pa.string()), _checked(vectors)
     dictionary = ids.dictionary_encode()
-    rows, _ = last_rows(np.asarray(dictionary.indices, dtype=np.int64))
+    rows = last_rows(np.asarray(dictionary.indices, dtype=np.int64))
     offsets, _ = lookup(engine, label, ids.take(pa.array(rows)))
     rows = rows[offsets >= 0][np.argsort(offsets[offsets >= 0], kind="stable")]  # in the order of the file
     for start in range(0, len(rows), SLICE):
@@ -169,7 +170,7 @@ def _answer_tables(engine: Engine, run_id: str, answers: Iterable[Answers]) -> d
         )
         for key in kind.key:
             columns.append(key_codes(table[key], table[key].slice(0, 0)))
-        out[name] = table.take(pa.array(np.sort(last_rows(combine(columns)[0])[0])))
+        out[name] = table.take(pa.array(last_rows(combine(columns)[0])))
     return out
 
 

@@ -15,6 +15,7 @@ from kgkit.store.ladybug_engine import Engine
 
 SIDE = "__next"  # end of the name of a vector property that is being filled, and not yet visible
 _ENGINE_TYPES = {"string": "STRING", "int64": "INT64", "float64": "DOUBLE", "bool": "BOOL"}
+_NUMBERED = pa.dictionary(pa.int32(), pa.string())
 _ARROW_TYPES = {"STRING": pa.string(), "INT64": pa.int64(), "DOUBLE": pa.float64(), "BOOL": pa.bool_()}
 
 # Functions of Cypher that the engine lacks; macros are stored with the graph.
@@ -118,7 +119,9 @@ def declare(engine: Engine, label: str, types: Mapping[str, str]) -> None:
             )
         if name.casefold() in folded:
             raise StoreError(
-                f"{label} has a property {folded[name.casefold()]!r}, and the engine does not tell it from {name!r}"
+                f"{label} has a property {folded[name.casefold()]!r}, and the embedded engine does not tell it from "
+                f"{name!r}: rename one of the two, or write to a Neo4j (an ingest or copy with --bulk never, as the "
+                "bulk road goes through the embedded engine)"
             )
         if not kind.open and not (kind.vectors and type_.startswith("FLOAT[")):
             raise StoreError(f"{label} has no property {name!r}: it has {', '.join(kind.properties)}")
@@ -147,9 +150,14 @@ def engine_type(name: str, type_: pa.DataType) -> str | None:
     )
 
 
-def fit(name: str, column: pa.ChunkedArray, type_: str) -> pa.Array:
-    """A column in the Arrow type of the engine's `type_`, in one piece. Raises StoreError when a value has no place."""
+def fit(name: str, column: pa.ChunkedArray, type_: str, *, numbered: bool = False) -> pa.Array:
+    """A column in the Arrow type of the engine's `type_`, in one piece. Raises StoreError when a value has no place.
+
+    With `numbered` texts that come as a dictionary stay one, which the engine's COPY takes.
+    """
     wanted = _ARROW_TYPES.get(type_)
+    if numbered and type_ == "STRING" and column.num_chunks and column.type == _NUMBERED:
+        return column.unify_dictionaries().combine_chunks()
     if wanted is None:
         size = int(type_.removesuffix("]").rpartition("[")[2] or 0)
         wanted = pa.list_(pa.float32(), size) if size else column.type
@@ -163,25 +171,18 @@ def fit(name: str, column: pa.ChunkedArray, type_: str) -> pa.Array:
     return fitted.combine_chunks() if fitted.num_chunks else pa.array([], wanted)
 
 
-def keys(name: str, table: pa.Table) -> pa.Array:
-    """A column of ids or keys as one string array. Raises StoreError when absent, or with nulls or empty strings."""
+def keys(name: str, table: pa.Table, *, numbered: bool = False) -> pa.Array:
+    """A column of ids or keys as one string array. Raises StoreError when absent, or with nulls or empty strings.
+
+    numbered: see `fit`.
+    """
     if name not in table.column_names:
         raise StoreError(f"the table lacks the column {name!r}; it has {', '.join(table.column_names)}")
-    column = fit(name, table[name], "STRING")
-    if column.null_count or (len(column) and pc.min(pc.binary_length(column)).as_py() == 0):
+    column = fit(name, table[name], "STRING", numbered=numbered)
+    texts = column.dictionary if column.type == _NUMBERED else column
+    if column.null_count or (len(texts) and pc.min(pc.binary_length(texts)).as_py() == 0):
         raise StoreError(f"column {name!r} holds an id that is null or empty")
     return column
-
-
-def last_rows(key: Ints) -> tuple[Ints, Ints]:
-    """Row numbers of the last row of each distinct key, and those keys, sorted."""
-    order = np.argsort(key)
-    ordered = key[order]
-    first = np.ones(len(ordered), dtype=bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    if first.all():
-        return order, ordered
-    return np.maximum.reduceat(order, np.flatnonzero(first)), ordered[first]
 
 
 def codes(column: pa.Array, vocabulary: pa.Array) -> Ints:
@@ -212,7 +213,7 @@ def differs(new: pa.ChunkedArray, old: pa.ChunkedArray, rows: Ints, old_rows: In
     given: Bools = np.asarray(pc.is_valid(new), dtype=bool)[rows]
     if pa.types.is_fixed_size_list(new.type):
         return given
-    if pa.types.is_string(new.type):
+    if pa.types.is_string(new.type) or pa.types.is_dictionary(new.type):
         # Strings repeat: comparing their numbers in a dictionary takes a fraction of the time.
         now, before = shared_codes(new, old)
         given &= now[rows] != before[old_rows]
@@ -224,7 +225,8 @@ def differs(new: pa.ChunkedArray, old: pa.ChunkedArray, rows: Ints, old_rows: In
 
 def shared_codes(new: pa.ChunkedArray, old: pa.ChunkedArray) -> tuple[Ints, Ints]:
     """Small non-negative integers for the strings of two columns, equal where the strings are; 0 is null."""
-    encoded = pa.chunked_array([*new.chunks, *old.chunks], pa.string()).dictionary_encode()
+    encoded = [c.dictionary_encode() for c in (*new.chunks, *old.chunks)]
+    encoded = pa.chunked_array(encoded, _NUMBERED).unify_dictionaries()
     parts = [np.asarray(pc.fill_null(c.indices, -1), dtype=np.int64) for c in encoded.chunks]
     both = np.concatenate([np.zeros(0, dtype=np.int64), *parts]) + 1
     return both[: len(new)], both[len(new) :]

@@ -27,12 +27,12 @@ from kgkit.store.ladybug_tables import (
     engine_type,
     fit,
     keys,
-    last_rows,
     node_columns,
     node_kind,
     shared_codes,
 )
 from kgkit.store.port import WriteStats
+from kgkit.store.rows import last_of_each, last_rows
 
 COPY_FROM = 2_000  # new nodes from which a bulk copy beats MERGE
 COPY_EDGES_FROM = (
@@ -55,8 +55,8 @@ def upsert_nodes(engine: Engine, label: str, table: pa.Table) -> WriteStats:
     columns = {name: fit(name, table[name], have[name]) for name in types}
 
     dictionary = ids.dictionary_encode()
-    rows, _ = last_rows(np.asarray(dictionary.indices, dtype=np.int64))
-    batch = pa.table({"id": ids, **columns}).take(pa.array(np.sort(rows)))
+    rows = last_rows(np.asarray(dictionary.indices, dtype=np.int64))
+    batch = pa.table({"id": ids, **columns}).take(pa.array(rows))
     offsets, stored = lookup(engine, label, batch["id"].combine_chunks(), list(columns))
     is_new = offsets < 0
     if is_new.any():
@@ -148,11 +148,12 @@ def edge_table(kind: EdgeKind, table: pa.Table) -> pa.Table:
     for name in table.column_names:
         if name not in ("head", "tail") and (name not in types or name == "rid"):
             raise StoreError(f"{kind.type} has no property {name!r}: it has {', '.join(kind.properties)}")
-    out = {name: keys(name, table) for name in ("head", "tail", *kind.key)}
+    out = {name: keys(name, table) for name in ("head", "tail")}
+    out |= {name: keys(name, table, numbered=True) for name in kind.key}
     for name in table.column_names:
         # Nulls leave what is stored, so a column of nothing else is no column.
         if name not in out and table[name].null_count < table.num_rows:
-            out[name] = fit(name, table[name], types[name])
+            out[name] = fit(name, table[name], types[name], numbered=True)
     return pa.table(out)
 
 
@@ -231,7 +232,26 @@ def merge_edges(
             "rid", pa.array(relation_codes(engine, table["relation"].combine_chunks()))
         )
     read_keys = ("rid",) if kind.type == "FACT" else kind.key
-    stored = _stored(engine, kind, (*read_keys, *properties))
+    # Of facts, whose keys are three numbers, texts are read only when one comes again.
+    stored = _stored(engine, kind, read_keys if kind.type == "FACT" else (*read_keys, *properties))
+    rows, stored_row = _matched(table, source, target, stored, read_keys)
+    if kind.type == "FACT" and (stored_row >= 0).any():
+        stored = _stored(engine, kind, (*read_keys, *properties))  # rows of two scans are in no order
+        rows, stored_row = _matched(table, source, target, stored, read_keys)
+    is_new = stored_row < 0
+    if not is_new.all():
+        _update_edges(engine, kind, table, stored.select(properties), rows[~is_new], stored_row[~is_new])
+    del stored
+    if is_new.any():
+        new = rows[is_new]
+        copy_edges(engine, kind, table if len(new) == table.num_rows else table.take(pa.array(np.sort(new))))
+    return int(is_new.sum()), int((~is_new).sum())
+
+
+def _matched(
+    table: pa.Table, source: Ints, target: Ints, stored: pa.Table, read_keys: Sequence[str]
+) -> tuple[Ints, Ints]:
+    """The last row of each distinct relationship of a table, int64 [N], and its row in `stored`, -1 if it is new."""
     columns = [
         (source, np.asarray(stored["head"], dtype=np.int64)),
         (target, np.asarray(stored["tail"], dtype=np.int64)),
@@ -239,17 +259,12 @@ def merge_edges(
     for name in read_keys:
         columns.append(key_codes(table[name], stored[name]))
     new_key, old_key = combine(columns)
-    rows, distinct = last_rows(new_key)
+    rows, distinct = last_of_each(new_key)
     at = np.minimum(np.searchsorted(distinct, old_key), len(distinct) - 1)
     hit = np.flatnonzero(distinct[at] == old_key)
     stored_row = np.full(len(distinct), -1, dtype=np.int64)
     stored_row[at[hit]] = hit
-    is_new = stored_row < 0
-    if not is_new.all():
-        _update_edges(engine, kind, table, stored.select(properties), rows[~is_new], stored_row[~is_new])
-    if is_new.any():
-        copy_edges(engine, kind, table.take(pa.array(rows[is_new])))
-    return int(is_new.sum()), int((~is_new).sum())
+    return rows, stored_row
 
 
 def key_codes(new: pa.ChunkedArray, old: pa.ChunkedArray) -> tuple[Ints, Ints]:
@@ -285,7 +300,7 @@ def copy_edges(engine: Engine, kind: EdgeKind, table: pa.Table) -> None:
         )
         return
     listed = ", ".join(identifier(c) for c in names)
-    engine.rows(f"COPY {identifier(kind.type)} ({listed}) FROM $t", {"t": table})
+    engine.copy(f"COPY {identifier(kind.type)} ({listed}) FROM $t", table)
 
 
 def _update_edges(

@@ -23,13 +23,13 @@ from kgkit.store.neo4j_write import (
     columns_codes,
     create_batches,
     joint_key,
-    last_rows,
     plain_column,
     run_batches,
     text_column,
     vector_rows,
 )
 from kgkit.store.port import Answers, RunRecord, Vectors, check_current
+from kgkit.store.rows import last_rows
 
 LABELS = tuple(kind.label for kind in NODES.values() if kind.vectors)  # the nodes that have embeddings
 KINDS = tuple(kind.type for kind in EDGES.values() if kind.answer)

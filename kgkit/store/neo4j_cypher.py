@@ -143,7 +143,8 @@ RELATIONSHIPS_OF = (
 # The stub's properties as an upsert would write them, but for its id. It goes first: item_id is unique.
 FOLD_PROPERTIES = (
     "UNWIND $rows AS x MATCH (s) WHERE id(s) = x[0] MATCH (n) WHERE id(n) = x[1] "
-    "WITH s, n, n.id AS id, properties(s) AS more DETACH DELETE s SET n += more {.*, id: id}"
+    "WITH s, n, n.id AS id, properties(s) AS more, CASE WHEN n.entity_name IS NULL AND n.name <> s.name "
+    "THEN n.name ELSE n.entity_name END AS own DETACH DELETE s SET n += more {.*, id: id, entity_name: own}"
 )
 
 

@@ -30,6 +30,7 @@ from kgkit.store.neo4j_read import (
     resolve,
 )
 from kgkit.store.port import Vectors, WriteStats
+from kgkit.store.rows import last_rows
 
 NODE_BATCH = 20_000
 EDGE_BATCH = 20_000
@@ -61,12 +62,6 @@ def plain_column(table: pa.Table, name: str) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def last_rows(keys: Array) -> Ints:
-    """Row numbers of the last of each key, in their order."""
-    _, first_from_behind = np.unique(keys[::-1], return_index=True)
-    return np.sort(len(keys) - 1 - first_from_behind)
 
 
 # -- nodes -------------------------------------------------------------------------------------------------------

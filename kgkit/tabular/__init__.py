@@ -63,7 +63,8 @@ class Column:
     below `ge` is malformed.
 
     Kind "time" is read from ISO 8601 text or a number since 1970 (seconds; from 1e11 up milliseconds, from 1e14
-    microseconds, from 1e17 nanoseconds) and comes out as int64 seconds UTC.
+    microseconds, from 1e17 nanoseconds) and comes out as int64 seconds UTC. Whole numbers from 19000101 to 21001231
+    that write a day of the calendar (YYYYMMDD) are that day.
     """
 
     name: str

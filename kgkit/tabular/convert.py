@@ -17,7 +17,7 @@ WORDS = {
     "int64": "a whole number",
     "float64": "a finite number",
     "bool": "true or false",
-    "time": "a time (seconds since 1970, or ISO 8601 such as 2024-05-31 or 2024-05-31T10:00:00Z)",
+    "time": "a time (seconds since 1970, or ISO 8601 such as 2024-05-31 or 2024-05-31T10:00:00Z, or 20240531)",
 }
 _FLOAT = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _WHOLE = r"^-?[0-8]?\d{1,18}$"  # what int64 surely holds
@@ -166,8 +166,9 @@ def _iso(text: str) -> int | None:
 
 
 def _seconds(values: pa.Array) -> pa.Array:
-    """Numbers since 1970 of any usual unit, told apart by size, as int64 seconds."""
+    """Numbers since 1970 of any usual unit, told apart by size, as int64 seconds; dates written YYYYMMDD are dates."""
     whole = values if pa.types.is_integer(values.type) else pc.floor(values).cast(pa.int64())
+    whole = _dates(whole.cast(pa.int64()))
     size = pc.abs(whole)
     top = pc.max(size).as_py()
     if top is None or top < 10**11:
@@ -176,6 +177,26 @@ def _seconds(values: pa.Array) -> pa.Array:
     for least, per_second in ((10**11, 10**3), (10**14, 10**6), (10**17, 10**9)):
         divisor = pc.if_else(pc.greater_equal(size, least), per_second, divisor)
     return pc.divide(whole, divisor)
+
+
+def _dates(whole: pa.Array) -> pa.Array:
+    """Seconds of the days that 19000101 to 21001231 write; as seconds these would all be of August 1970.
+
+    Numbers that write no day of the calendar (19991301, 20240230) stay what they are.
+    """
+    given = pc.fill_null(whole, 0).to_numpy(zero_copy_only=False)
+    rows = np.flatnonzero((given >= 19000101) & (given <= 21001231))
+    if not len(rows):
+        return whole
+    year, month, day = given[rows] // 10000, given[rows] // 100 % 100, given[rows] % 100
+    months = (year - 1970) * 12 + np.clip(month, 1, 12) - 1
+    days = months.astype("datetime64[M]").astype("datetime64[D]") + (day - 1)
+    real = (
+        (month >= 1) & (month <= 12) & (day >= 1) & (days.astype("datetime64[M]").astype(np.int64) == months)
+    )
+    seconds = given.copy()
+    seconds[rows[real]] = days[real].astype("datetime64[s]").astype(np.int64)
+    return pa.array(seconds, pa.int64(), mask=np.asarray(whole.is_null()))
 
 
 _KINDS = {"string": _string, "float64": _float, "int64": _int, "bool": _bool, "time": _time}

@@ -118,7 +118,21 @@ class AlignContract:
             "Entity", nodes("item:1", "e1", name=["stub", "entity"], price=[None, 2.0], size=[3, None])
         )
         store.align(alignment(("1", "e1")))
-        assert dump(store)["Entity"] == {"e1": {"item_id": "1", "name": "stub", "price": 2.0, "size": 3}}
+        expected = {"item_id": "1", "name": "stub", "entity_name": "entity", "price": 2.0, "size": 3}
+        assert dump(store)["Entity"] == {"e1": expected}
+
+    def test_fold_keeps_an_entitys_own_name_beside_another_title(self, store: GraphStore) -> None:
+        ids = [f"{prefix}{i}" for i in range(4) for prefix in ("item:", "e")]
+        names = ["Same", "Same", "Title", "Own", None, "Own", "Title", None]
+        store.upsert_nodes("Entity", nodes(*ids, name=names))
+        store.align(alignment(*((str(i), f"e{i}") for i in range(4))))
+        got = {k: (v.get("name"), v.get("entity_name")) for k, v in dump(store)["Entity"].items()}
+        assert got == {
+            "e0": ("Same", None),
+            "e1": ("Title", "Own"),
+            "e2": ("Own", None),
+            "e3": ("Title", None),
+        }
 
     def test_conflicts(self, store: GraphStore) -> None:
         store.align(alignment(("1", "e1")))

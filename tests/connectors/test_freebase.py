@@ -29,6 +29,41 @@ NS = "http://rdf.freebase.com/ns/"
 W3 = "http://www.w3.org/"
 
 
+def test_properties_of_declared_types(tmp_path: Path) -> None:
+    xsd = W3 + "2001/XMLSchema#"
+    path = write(
+        tmp_path / "fb.nt",
+        dump(
+            ("m.a", "film.film.directed_by", "m.b"),
+            ("m.a", "x.height", f'"1.75"^^<{xsd}double>'),
+            ("m.b", "x.height", '"tall"'),
+            ("m.a", "x.votes", "12"),
+            ("m.b", "x.votes", f'"007"^^<{xsd}integer>'),
+            ("m.a", "x.good", f'"true"^^<{xsd}boolean>'),
+            ("m.a", "x.born", f'"1970-01-02"^^<{xsd}date>'),
+            ("m.a", "x.year", f'"1995"^^<{xsd}gYear>'),
+            ("m.b", "http://else.org/y", '"text"'),
+        ),
+    )
+    wanted = ["x.height=height:float", "x.votes:int", "x.good=good:bool", "x.born=born:time", "x.year=year:int",
+              "http://else.org/y", "x.none=:text"]  # fmt: skip
+    got = collect("freebase", path, property=wanted)
+    assert properties(got) == {
+        "m.a": {"height": 1.75, "x.votes": 12, "good": True, "born": 86400, "year": 1995},
+        "m.b": {"x.votes": 7, "http://else.org/y": "text"},
+    }
+    (reject,) = got.rejects
+    assert (reject.file, reject.text) == ("fb.nt", "m.b\ttall") and "height must be a finite" in reject.reason
+    for options, words in (
+        (["x.a:date"], "no type"),
+        (["x.a=n:int", "x.b=n:float"], "another type"),
+        (["x.a=name:int"], "another type"),
+        (["x.a=entity_name"], "taken"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            collect("freebase", path, property=options)
+
+
 def iri(name: str) -> str:
     return name if name[0] in '"_' or name[0].isdigit() else f"<{name if '://' in name else NS + name}>"
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from conftest import open_neo4j_store
 from kgkit import server
 from kgkit.errors import ConfigError, ReadOnlyStoreError, RetryableStoreError, StoreError
 from kgkit.server import ServerInfo
-from kgkit.store import neo4j_write
+from kgkit.store import neo4j_align, neo4j_write
 from kgkit.store.neo4j import Neo4jStore, connect, open_neo4j
 from kgkit.store.port import Answers, RunRecord, WriteStats
 from kgkit.testing.graph_dump import dump
@@ -120,6 +121,45 @@ def test_server_killed_while_answers_are_replaced(neo4j_server: ServerInfo, neo4
     assert dump(store) == before
     store.replace_answers(RunRecord("r2", "kgcn", "2024"), [], [said("u"), said("v")])
     assert {key[2] for key in dump(store)["RECOMMENDED"]} == {"r2"}
+
+
+def test_server_killed_while_items_move(
+    neo4j_server: ServerInfo, neo4j_store: Neo4jStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when the purchases have left their old entities and have not come to the new ones: all of it is undone."""
+    n, arrive = 500, neo4j_align._arrive
+    monkeypatch.setattr("kgkit.store.neo4j.RETRIES", 120.0)  # other work may slow the restart down
+    ids, items = [f"e{i}" for i in range(n)], [str(i) for i in range(n)]
+    sold = {
+        "head": [f"u{i}" for i in range(n)],
+        "tail": ids,
+        "source": ["s"] * n,
+        "count": list(range(1, n + 1)),
+    }
+    with open_neo4j_store(neo4j_server) as store:
+        store.upsert_nodes("Entity", pa.table({"id": ids, "item_id": items}))
+        store.upsert_edges("PURCHASED", pa.table(sold), missing="create")
+        before, seen = dump(store), list[Any]()
+
+        def killing(*arguments: Any) -> None:
+            if not seen:
+                _kill(neo4j_server)
+                _restart(neo4j_server)
+            with open_neo4j_store(neo4j_server) as onlooker:
+                seen.append(dump(onlooker))
+            arrive(*arguments)
+
+        monkeypatch.setattr(neo4j_align, "_arrive", killing)
+        table = pa.table({"item": items, "entity": ids[1:] + ids[:1]})
+        assert store.align(table, move=True).moved == n
+        assert seen == [before, before], "the driver began anew, from the graph as it was"
+        got = dump(store)
+    assert {e: node["item_id"] for e, node in got["Entity"].items()} == {
+        ids[(i + 1) % n]: items[i] for i in range(n)
+    }
+    assert {(u, e): p["count"] for (u, e, _), p in got["PURCHASED"].items()} == {
+        (f"u{i}", ids[(i + 1) % n]): i + 1 for i in range(n)
+    }
 
 
 class LossyProxy:
