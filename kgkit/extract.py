@@ -171,7 +171,8 @@ def _labels(facts: EdgeColumns) -> tuple[Bytes, Ints]:
     n = len(facts.source)
     split, time = np.full(n, -1, dtype=np.int8), np.zeros(n, dtype=np.int64)
     if "split" in facts.columns:
-        encoded = pa.array(facts.columns["split"], from_pandas=True).dictionary_encode()
+        # Said to be text: a column of nothing would have a type of its own, whose dictionary holds null.
+        encoded = pa.array(facts.columns["split"], pa.string(), from_pandas=True).dictionary_encode()
         codes = []
         for text in encoded.dictionary.to_pylist():
             if text not in SPLITS:

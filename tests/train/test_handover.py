@@ -57,7 +57,7 @@ def test_from_the_graph_by_id_and_from_the_folder(store: GraphStore, tmp_path: P
 
 def test_a_model_begins_where_the_other_ended(store: GraphStore, tmp_path: Path) -> None:
     """At a learning rate of almost nothing, TransR keeps TransE's entities and relations."""
-    first = train(store, "transe", tmp_path, write_back=False)
+    first = train(store, "transe", tmp_path, write_back=False, unit=True)  # within TransR's ball
     run = train(store, "transr", tmp_path, init_from=first.id, learning_rate=1e-12, optimiser="sgd")
     mine, theirs = (pipeline.restored(store, r)[0].embeddings() for r in (run, first))
     np.testing.assert_allclose(mine["Entity"], theirs["Entity"], atol=1e-6)
