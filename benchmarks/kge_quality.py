@@ -29,17 +29,17 @@ from kgkit.store.open import open_store
 from kgkit.store.port import GraphStore
 
 # By data set and plugin; what is not given is the plugin's default. A plugin without an entry is trained with DEFAULTS.
-DEFAULTS: dict[str, Any] = {"epochs": 100, "validate_every": 10, "patience": 30, "device": "cpu"}
+DEFAULTS: dict[str, Any] = {"epochs": 100, "validate_every": 2, "patience": 10, "device": "cpu"}
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "wn18rr": {
         "transe": {"dim": 200, "reciprocal": True, "epochs": 40, "validate_every": 5},
         "transr": {},
         "distmult": {"dim": 500, "n3": 0.07, "epochs": 6, "validate_every": 1},
         "complex": {"dim": 200, "n3": 0.07, "epochs": 20, "validate_every": 2},
-        "rotate": {},
-        "conve": {},
-        "convtranse": {},
-        "rgcn": {},
+        "rotate": {"shared": True, "negatives": 500, "batch_size": 500, "temperature": 0.5},
+        "conve": {"validate_every": 1},
+        "convtranse": {"validate_every": 1},
+        "rgcn": {"dim": 100, "batch_size": 10_000, "negatives": 10, "learning_rate": 0.01, "validate_every": 5},
     },
     "ml-100k": {
         "transe": {},
