@@ -39,7 +39,13 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "rotate": {"shared": True, "negatives": 500, "batch_size": 500, "temperature": 0.5},
         "conve": {"validate_every": 1},
         "convtranse": {"validate_every": 1},
-        "rgcn": {"dim": 100, "batch_size": 10_000, "negatives": 10, "learning_rate": 0.01, "validate_every": 5},
+        "rgcn": {
+            "dim": 100,
+            "batch_size": 10_000,
+            "negatives": 10,
+            "learning_rate": 0.01,
+            "validate_every": 5,
+        },
     },
     "ml-100k": {
         "transe": {},
