@@ -36,7 +36,13 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "transr": {},
         "distmult": {"dim": 500, "n3": 0.07, "epochs": 6, "validate_every": 1},
         "complex": {"dim": 200, "n3": 0.07, "epochs": 20, "validate_every": 2},
-        "rotate": {"shared": True, "negatives": 500, "batch_size": 500, "temperature": 0.5},
+        "rotate": {
+            "shared": True,
+            "negatives": 250,
+            "batch_size": 250,
+            "temperature": 0.5,
+            "reciprocal": True,
+        },
         "conve": {"validate_every": 1},
         "convtranse": {"validate_every": 1},
         "rgcn": {
