@@ -44,7 +44,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "reciprocal": True,
         },
         "conve": {"validate_every": 1},
-        "convtranse": {"validate_every": 1},
+        "convtranse": {"filters": 32, "validate_every": 1},
         "rgcn": {
             "dim": 100,
             "batch_size": 10_000,
@@ -70,7 +70,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "complex": {},
         "rotate": {},
         "conve": {},
-        "convtranse": {},
+        "convtranse": {"filters": 32},
         "rgcn": {},
     },
 }
