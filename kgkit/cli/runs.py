@@ -70,6 +70,8 @@ def show(
     for key in ("parameters", "chosen", "data", "versions", "timings", "written"):
         if record.get(key):
             typer.echo(f"{key:<12}" + ", ".join(f"{k} {v}" for k, v in record[key].items()))
+    if done := record.get("completed"):
+        typer.echo(f"{'completed':<12}{done['completed']:,} facts of {done['questions']:,} questions")
     for name, cypher in record.get("extraction", {}).get("queries", {}).items():
         typer.echo(f"{name:<12}{' '.join(cypher.split())}")
     if record["metrics"]:
