@@ -47,7 +47,7 @@ class SampledSteps:
     def phase(self) -> Phase:
         if self.model.row_wise:
             return Phase("facts", self.facts.shape[1], None, self.run)
-        return Phase("facts", self.facts.shape[1], lambda p, rows: self.whole_loss(p, rows))
+        return Phase("facts", self.facts.shape[1], self.whole_loss)
 
     def whole_loss(self, p: Parameters, rows: Tensor) -> Tensor:
         """Of a model with an encoder: the loss over its encoded tables."""
