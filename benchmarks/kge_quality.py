@@ -1,10 +1,11 @@
 """Quality of link predictors: filtered ranking of the test facts of WN18RR, MovieLens-100K's KG and Last.FM's KG.
 
-    python -m benchmarks.kge_quality [--data-set wn18rr] [--plugins distmult,complex] [--seeds 3] [--budget 120]
+    python -m benchmarks.kge_quality [--data-set wn18rr] [--plugins distmult,complex] [--seeds 3] [--budget 120 | --epochs 10]
 
 Every run is `kgkit train`'s own pipeline in a process of its own: ingest into an embedded store, extract, split (WN18RR
 as given, the others 8:1:1 by seed), train with SETTINGS, the best epoch by validation, one look at the test part.
---budget stops a run's training at the look at validation after which the next one would come too late. LibKGE's figures
+--budget stops a run's training at the look at validation after which the next one would come too late, --epochs after so
+many whatever the machine does meanwhile. LibKGE's figures
 for WN18RR are those of its tuned models (Ruffinelli et al., ICLR 2020, and its repository), unseen entities included.
 """
 
@@ -96,8 +97,9 @@ def fill(store: GraphStore, name: str, data: Path) -> None:
         ingest_file(store, {"ml-100k": "recbole", "lastfm": "kgcn"}[name], folder)
 
 
-def settings(name: str, plugin: str, seed: int) -> dict[str, Any]:
-    return {**DEFAULTS, **SETTINGS[name].get(plugin, {}), "seed": seed}
+def settings(name: str, plugin: str, seed: int, epochs: int | None = None) -> dict[str, Any]:
+    more = {} if epochs is None else {"epochs": epochs}
+    return {**DEFAULTS, **SETTINGS[name].get(plugin, {}), **more, "seed": seed}
 
 
 def trained(
@@ -127,11 +129,13 @@ def trained(
         return resume(store, run)
 
 
-def work(path: Path, name: str, plugin: str, seed: int, budget: float | None) -> dict[str, Any]:
+def work(
+    path: Path, name: str, plugin: str, seed: int, budget: float | None, epochs: int | None
+) -> dict[str, Any]:
     """What one process does."""
     split = "given" if name == "wn18rr" else "random"
     with TemporaryDirectory(prefix="kgkit-bench-") as runs, open_store(path) as store:
-        run = trained(store, plugin, settings(name, plugin, seed), Path(runs), budget, split)
+        run = trained(store, plugin, settings(name, plugin, seed, epochs), Path(runs), budget, split)
         looks = [line for line in run.trace() if "valid_s" in line]
         record = run.record
         return {
@@ -153,12 +157,13 @@ def main() -> None:
     )
     p.add_argument("--plugins", help="names with commas between them; all of SETTINGS without")
     p.add_argument("--budget", type=float, help="minutes of training, validation included, of each run")
+    p.add_argument("--epochs", type=int, help="passes over the training facts, in the place of the settings'")
     p.add_argument("--worker", nargs=4, metavar=("STORE", "DATA_SET", "PLUGIN", "SEED"), help="prints JSON")
     args = p.parse_args()
     budget = None if args.budget is None else args.budget * 60
     if args.worker:
         store, name, plugin, seed = args.worker
-        print(json.dumps(work(Path(store), name, plugin, int(seed), budget)))
+        print(json.dumps(work(Path(store), name, plugin, int(seed), budget, args.epochs)))
         return
     names = args.data_set or list(SETTINGS)
     report = Report(
@@ -198,6 +203,7 @@ def quality(report: Report, path: Path, name: str, plugin: str, args: Any) -> No
     found = []
     for seed in range(args.repeats):
         more = [] if args.budget is None else ["--budget", args.budget]
+        more += [] if args.epochs is None else ["--epochs", args.epochs]
         found.append(fresh_process("benchmarks.kge_quality", "--worker", path, name, plugin, seed, *more))
         test = found[-1]["test"]
         say(f"{name}, {plugin}, seed {seed}: MRR {test['mrr']:.4f}, Hits@10 {test['hits@10']:.4f}")
