@@ -1,6 +1,6 @@
 """Quality of link predictors: filtered ranking of the test facts of WN18RR, MovieLens-100K's KG and Last.FM's KG.
 
-    python -m benchmarks.kge_quality [--data-set wn18rr] [--plugins distmult,complex] [--seeds 3] [--budget 120 | --epochs 10]
+    python -m benchmarks.kge_quality [--data-set wn18rr] [--plugins distmult,complex] [--seeds 3] [--budget 120] [--epochs N]
 
 Every run is `kgkit train`'s own pipeline in a process of its own: ingest into an embedded store, extract, split (WN18RR
 as given, the others 8:1:1 by seed), train with SETTINGS, the best epoch by validation, one look at the test part.
@@ -45,7 +45,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "reciprocal": True,
         },
         # Softmax learns in a few epochs what binary cross-entropy, the papers' loss, takes dozens for.
-        "conve": {"loss": "cross-entropy", "validate_every": 1},
+        "conve": {"loss": "cross-entropy", "learning_rate": 0.003, "validate_every": 1},
         "convtranse": {"loss": "cross-entropy", "filters": 32, "validate_every": 1},
         "rgcn": {
             "dim": 100,
@@ -61,8 +61,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "distmult": {},
         "complex": {},
         "rotate": {},
-        "conve": {},
-        "convtranse": {},
+        "conve": {"loss": "cross-entropy", "learning_rate": 0.003, "validate_every": 1},
+        "convtranse": {"loss": "cross-entropy", "filters": 32, "validate_every": 1},
         "rgcn": {},
     },
     "lastfm": {
