@@ -172,28 +172,36 @@ def _from_graph(
     """Ids of all entities with a vector, sorted, and their scores. Raises KeyError for a model that needs more tables."""
     from kgkit.train.kge_model import KGEModel
 
-    if not isinstance(model, KGEModel) or model.relational:
-        raise KeyError
-    prop = embedding_property(run.plugin)
-    ids, entities = store.read_vectors("Entity", prop)
-    order = pc.sort_indices(ids)
-    ids, entities = ids.take(order), entities[np.asarray(order)]
-    names, relations = store.read_vectors("Relation", prop)
-    for what, name, among in (("entity", given.id, ids), ("relation", relation, names)):
-        if pc.index(among, name).as_py() < 0:
-            raise ConfigError(
-                f"{what} {name!r} has no vector of run {run.id}: its facts came later, or were left out; train again"
-            )
+    if not isinstance(model, KGEModel) or type(model).answers is not KGEModel.answers:
+        raise KeyError  # candidates are not just the vectors
+    tables = model.tables()
+    entity_table, relation_table = tables["Entity"], tables["Relation"]
+    entity, relations = _vector(store, "Entity", given.id, run), _vector(store, "Relation", relation, run)
     # A model with reciprocal relations writes both vectors of one beside each other.
     if model.config.reciprocal:
         relations = np.concatenate(np.split(relations, 2, axis=1))
-    tables = model.tables()
-    p: Any = {tables["Entity"]: entities, tables["Relation"]: relations}
-    entity: Any = np.array([pc.index(ids, given.id).as_py()])
-    rel: Any = np.array([pc.index(names, relation).as_py()])
-    query: Any = model.tail_query(p, entity, rel) if side == "tail" else model.head_query(p, rel, entity)
-    candidates: Any = model.answers(p, slice(None))
-    return ids, to_all(model.similarity, query[0], candidates.table)
+    p: Any = {entity_table: entity, relation_table: relations}
+    first: Any = np.zeros(1, dtype=np.int64)  # the only row of these tables
+    query: Any = model.tail_query(p, first, first) if side == "tail" else model.head_query(p, first, first)
+    prop = embedding_property(run.plugin)
+    found = store.score_vectors("Entity", prop, query[0], model.similarity)
+    if found is None:
+        ids, table = store.read_vectors("Entity", prop)
+        found = ids, to_all(model.similarity, query[0], table)
+    order = pc.sort_indices(found[0])
+    return found[0].take(order), found[1][np.asarray(order)]
+
+
+def _vector(store: GraphStore, label: str, id: str, run: Standing) -> Floats:
+    """A node's vector of a run, float32 [1, d]. Raises ConfigError when it has none."""
+    prop = embedding_property(run.plugin)
+    rows = store.query(f"MATCH (n:{label}) WHERE n.id = $id RETURN n.{identifier(prop)}", {"id": id}).rows
+    for (vector,) in rows:
+        if vector is not None:
+            return np.array([vector], dtype=np.float32)
+    raise ConfigError(
+        f"{label.lower()} {id!r} has no vector of run {run.id}: its facts came later, or were left out; train again"
+    )
 
 
 def _from_folder(
@@ -224,7 +232,7 @@ def _observed(store: GraphStore, relation: str, side: Side, ids: pa.Array, rows:
     Asked for some at a time: the best answers mostly are, and a relation may have as many ends as the graph has nodes.
     """
     found: list[int] = []
-    at, step = 0, max(100, 4 * top)
+    at, step = 0, max(1000, 4 * top)
     while at < len(rows) and len(found) < top:
         some = rows[at : at + step]
         texts = ids.take(pa.array(some)).to_pylist()
@@ -247,8 +255,11 @@ def _ends(
     asked, other = ("b", "a") if side == "tail" else ("a", "b")
     where = [] if native else ["f.relation = $relation"]
     where += [] if given is None else [f"{other}.id = $given"]
-    where += [] if among is None else [f"{asked}.id IN $among"]
-    query = f"MATCH (a:Entity)-[f:{type_}]->(b:Entity) " + (f"WHERE {' AND '.join(where)} " if where else "")
+    # Each by its key: a list of thousands to be IN is gone through for every fact.
+    start = "" if among is None else f"UNWIND $among AS one MATCH ({asked}:Entity {{id: one}}) "
+    query = f"{start}MATCH (a:Entity)-[f:{type_}]->(b:Entity) " + (
+        f"WHERE {' AND '.join(where)} " if where else ""
+    )
     params: dict[str, Any] = {} if native else {"relation": relation}
     params |= {} if given is None else {"given": given.id}
     params |= {} if among is None else {"among": list(among)}

@@ -88,10 +88,11 @@ def to_all(similarity: Similarity, query: Floats, table: Floats) -> Floats:
         return score
     difference = table - query
     if similarity == "l1":
-        score = -np.abs(difference).sum(1)
+        score = -np.abs(difference, out=difference).sum(1)
     elif similarity == "modulus":
         half = len(query) // 2
-        score = -np.hypot(difference[:, :half], difference[:, half:]).sum(1)
+        squared = np.square(difference, out=difference)
+        score = -np.sqrt(squared[:, :half] + squared[:, half:]).sum(1)  # half the time of np.hypot
     else:
         squared = np.einsum("nd,nd->n", difference, difference)
         score = -squared if similarity == "l2-squared" else -np.sqrt(squared)

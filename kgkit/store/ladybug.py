@@ -36,6 +36,12 @@ from kgkit.store.port import (
 from kgkit.store.rows import last_of_each
 
 READ_ROWS = 200_000  # rows a table that read_nodes and read_edges give
+# What the engine itself works out of two vectors, in a tenth of the time that reading them takes.
+_SCORES = {
+    "dot": "array_inner_product({}, {})",
+    "l2": "-array_distance({}, {})",
+    "l2-squared": "-array_squared_distance({}, {})",
+}
 FEW_SEEDS = 200  # up to so many nodes, looking their facts up beats reading all facts
 
 # Statements that a read-only transaction lets pass although they end it, or touch files.
@@ -262,6 +268,21 @@ class LadybugStore(GraphStore):
             return nothing
         flat = np.asarray(pc.list_flatten(found.column(1)).combine_chunks(), dtype=np.float32)
         return found.column(0).combine_chunks(), flat.reshape(found.num_rows, -1)
+
+    def score_vectors(
+        self, label: str, prop: str, query: Floats, similarity: str
+    ) -> tuple[pa.Array, Floats] | None:
+        if similarity not in _SCORES:
+            return None
+        if ladybug_tables.node_columns(self._engine, label).get(prop) != f"FLOAT[{len(query)}]":
+            return None
+        name = identifier(prop)
+        of = _SCORES[similarity].format(f"n.{name}", f"CAST($query AS FLOAT[{len(query)}])")
+        found = self._engine.arrow(
+            f"MATCH (n:{identifier(label)}) WHERE n.{name} IS NOT NULL RETURN n.`id`, {of}",
+            {"query": query.tolist()},
+        )
+        return found.column(0).combine_chunks(), np.asarray(found.column(1).combine_chunks(), dtype=np.float32)
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         name, node = identifier(prop), f"n:{identifier(ladybug_tables.node_kind(label).label)}"

@@ -243,6 +243,16 @@ class GraphStore(ABC):
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
         """The ids that have the vector property, and float32 [N, d]. Empty with d = 0 when nobody has it."""
 
+    def score_vectors(
+        self, label: str, prop: str, query: Floats, similarity: str
+    ) -> tuple[pa.Array, Floats] | None:
+        """How well each vector of a property answers a query, worked out within the engine.
+
+        query: float32 [d]; similarity: a name of `kgkit.nn.similarity`. Returns the ids that have the property,
+        string [N], and their scores, float32 [N]; None where the engine has no quick way: then read the vectors.
+        """
+        return None
+
     @abstractmethod
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         """The k nodes nearest to a node by cosine of the vector property, best first; by index where there is one."""

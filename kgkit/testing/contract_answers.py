@@ -11,6 +11,7 @@ import pytest
 
 from kgkit.errors import LeakError, StoreError
 from kgkit.extract import Extraction, extract
+from kgkit.nn.similarity import SIMILARITIES, to_all
 from kgkit.store.port import Answers, GraphStore, RunRecord, Vectors
 from kgkit.testing.contract_write import facts, nodes
 from kgkit.testing.graph_dump import dump
@@ -99,6 +100,23 @@ class AnswerContract:
         for missing in ("nobody", "without"):
             with pytest.raises(StoreError, match=missing):
                 store.similar("Entity", missing, 3, "embedding_x")
+
+    def test_vectors_scored_within_the_engine(self, store: GraphStore) -> None:
+        rng = np.random.default_rng(3)
+        ids = [f"n{i:02d}" for i in range(40)]
+        matrix = rng.normal(size=(30, 8)).astype(np.float32)
+        query = rng.normal(size=8).astype(np.float32)
+        store.upsert_nodes("Entity", nodes(*ids))
+        store.write_vectors("embedding_x", vectors("Entity", ids[:30], matrix))
+        for similarity in SIMILARITIES:
+            scored = store.score_vectors("Entity", "embedding_x", query, similarity)
+            if scored is None:  # allowed: then vectors are read
+                continue
+            assert scored[1].dtype == np.float32
+            got = dict(zip(scored[0].to_pylist(), scored[1].tolist(), strict=True))
+            expected = dict(zip(ids, to_all(similarity, query, matrix).tolist(), strict=False))
+            assert got == pytest.approx(expected, rel=1e-5, abs=1e-5)
+        assert store.score_vectors("Entity", "embedding_nobody", query, "dot") is None
 
     def test_first_run(self, store: GraphStore) -> None:
         _base(store)
