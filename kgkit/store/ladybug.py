@@ -282,7 +282,9 @@ class LadybugStore(GraphStore):
             f"MATCH (n:{identifier(label)}) WHERE n.{name} IS NOT NULL RETURN n.`id`, {of}",
             {"query": query.tolist()},
         )
-        return found.column(0).combine_chunks(), np.asarray(found.column(1).combine_chunks(), dtype=np.float32)
+        return found.column(0).combine_chunks(), np.asarray(
+            found.column(1).combine_chunks(), dtype=np.float32
+        )
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         name, node = identifier(prop), f"n:{identifier(ladybug_tables.node_kind(label).label)}"
