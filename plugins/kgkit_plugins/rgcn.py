@@ -85,7 +85,9 @@ class RGCN(KGEModel):
         )
         edge_dropout: float = option(0.4, "share of the edges left out of a step", ge=0, lt=1)
         loop_dropout: float = option(0.2, "share of the self-loops left out of a step", ge=0, lt=1)
-        l2: float = option(0.01, "weight of the mean squares of a fact's vectors in the decoder", ge=0)
+        l2: float = option(
+            0.01, "weight of the mean squares of a fact's vectors in the decoder (section 5.2)", ge=0
+        )
         batch_size: int = option(10_000, "facts a step", ge=1)
         learning_rate: float = option(0.01, "learning rate eta of the optimiser", gt=0)
         loss: str = option("bce", "loss", choices=("margin", "softplus", "bce", "cross-entropy"))
@@ -143,14 +145,6 @@ class RGCN(KGEModel):
         if self.config.reciprocal:
             return super().head_query(p, relations, tails)
         return self.tail_query(p, tails, relations)
-
-    def penalty(
-        self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor, tails: torch.Tensor
-    ) -> torch.Tensor:
-        """With `l2` times the mean squares of h, R_r and t, which regularise the decoder (section 5.2)."""
-        entity, relation = p["entity"], p["relation"]
-        squares = sum(v.square().mean() for v in (entity[heads], relation[relations], entity[tails]))
-        return super().penalty(p, heads, relations, tails) + self.config.l2 * squares
 
     # -- tables --------------------------------------------------------------------------------------------------
     def setup(self, generator: torch.Generator) -> None:
