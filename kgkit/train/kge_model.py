@@ -54,6 +54,7 @@ class KGEConfig(GradientConfig):
     reciprocal: bool = option(False, "a second relation for each, from tail to head, answers (?, r, t)")
     dropout: float = option(0.0, "share of a query's entries set to zero while training", ge=0, lt=1)
     n3: float = option(0.0, "weight of the nuclear 3-norm (Lacroix et al. 2018, Eq. 4)", ge=0)
+    l2: float = option(0.0, "weight of the mean squares of a fact's vectors", ge=0)
     select: str = option(
         "mrr", "validation metric that picks the best epoch", choices=("mrr", "hits@1", "hits@3", "hits@10")
     )
@@ -150,10 +151,15 @@ class KGEModel(GradientModel, LinkPredictor):
     def penalty(
         self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor, tails: torch.Tensor
     ) -> torch.Tensor:
-        """What the loss of these facts, int64 [B] each, has on top: n3 times `nuclear`, if asked for."""
-        if not self.config.n3:
-            return torch.zeros((), device=self.device)
-        return self.config.n3 * self.nuclear(p, heads, relations, tails)
+        """What the loss of these facts, int64 [B] each, has on top, if asked for: n3 times `nuclear`, l2 times the mean
+        squares of their h, r and t."""
+        c, found = self.config, torch.zeros((), device=self.device)
+        if c.n3:
+            found = found + c.n3 * self.nuclear(p, heads, relations, tails)
+        if c.l2:
+            for table, at in (("entity", heads), ("relation", relations), ("entity", tails)):
+                found = found + c.l2 * rows(p[table], at).square().mean()
+        return found
 
     # -- tables --------------------------------------------------------------------------------------------------
     @property

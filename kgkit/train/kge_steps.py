@@ -72,7 +72,7 @@ class SampledSteps:
             c.fused
             and self.model.fused_kind
             and self.model.device.type == "cpu"
-            and not (c.shared or c.dropout or c.n3)
+            and not (c.shared or c.dropout or c.n3 or c.l2)
             and triples.available(self.model.parameters["entity"].shape[1])
         )
 

@@ -52,7 +52,7 @@ def margin(positive: Tensor, negative: Tensor, mask: Tensor | None, s: LossSetti
 
 
 def softplus(positive: Tensor, negative: Tensor, mask: Tensor | None, s: LossSettings) -> Tensor:
-    """log(1 + exp(-y f)), y = 1 or -1 (Trouillon et al. 2016, Eq. 7): facts and all their negatives weigh the same."""
+    """log(1 + exp(-y f)), y = 1 or -1 (Trouillon et al. 2016, Eq. 12): facts and all their negatives weigh the same."""
     of = torch.nn.functional.softplus
     return (of(-positive).mean() + _mean(of(negative), mask)) / 2
 

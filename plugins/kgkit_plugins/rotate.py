@@ -1,8 +1,8 @@
 """RotatE: relations as rotations in the complex plane (Sun et al., ICLR 2019, arXiv:1902.10197).
 
-    Eq. 4    d_r(h, t) = |h o r - t|, |r_i| = 1; in the authors' code, as here, the sum of the moduli of its entries
-    Eq. 5    L = -log s(gamma - d_r(h, t)) - sum_i p_i log s(d_r(h_i', t_i') - gamma)
-    Eq. 6    p_i = softmax of alpha f over a fact's negatives, f = -d_r
+    Eq. 3    d_r(h, t) = |h o r - t|, |r_i| = 1; in the authors' code, as here, the sum of the moduli of its entries
+    Eq. 5    p_i = softmax of alpha f over a fact's negatives, f = -d_r
+    Eq. 6    L = -log s(gamma - d_r(h, t)) - sum_i p_i log s(d_r(h_i', t_i') - gamma)
 
 s is the logistic function, gamma `--margin`, alpha `--temperature`; Eq. 5 and 6 are `--loss self-adversarial`.
 `--dim d` counts complex numbers, so an entity's vector has 2 d floats: d real parts, then d imaginary parts. A relation
@@ -25,9 +25,10 @@ from kgkit.nn.similarity import Similarity
 from kgkit.train.gradient_model import Parameters
 from kgkit.train.kge_model import KGEConfig, KGEModel, uniform
 
-# The authors' best_config.sh, by which Table 3 and 4 were made: facts and negatives a step, d, gamma, alpha, rate; epochs
-# are its steps by the data set's facts (150,000, 100,000, 80,000, 80,000 and 100,000 steps). There the rate falls to a
-# tenth after half of the steps and a fact weighs less the more often its (h, r) and (r, t) are seen; here neither does.
+# The authors' best_config.sh, by their README the paper's results: facts and negatives a step, d, gamma, alpha, rate;
+# epochs are its steps by the data set's facts (150,000, 100,000, 80,000, 80,000 and 100,000 steps). There the rate falls
+# to a tenth after half of the steps, with a fresh Adam, and a fact weighs less the more often its (h, r) and (r, t) are
+# seen; here neither. On FB15k, PyKEEN's reproduction of the paper has 2,048 facts and 128 negatives a step.
 _PAPER = {
     "loss": "self-adversarial",
     "optimiser": "adam",
@@ -98,7 +99,7 @@ class RotatE(KGEModel):
         return {"relation": math.pi / self._bound} if self.config.optimiser != "sgd" else {}
 
     def tail_query(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
-        """h o r, whose distance from t is Eq. 4."""
+        """h o r, whose distance from t is Eq. 3."""
         return product(rows(p["entity"], heads), turn(rows(p["relation"], relations)))
 
     def head_query(self, p: Parameters, relations: torch.Tensor, tails: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,9 @@ T = [-1.0, 4.0, 1.0, 2.0]  # -1 + i, 4 + 2i
 SCORE = 11.0
 
 
-def model(reciprocal: bool = False) -> ComplEx:
-    m = ComplEx(make_config(ComplEx.Config, {"dim": 2, "reciprocal": reciprocal, "device": "cpu"}))
+def model(reciprocal: bool = False, l2: float = 0.0) -> ComplEx:
+    options = {"dim": 2, "reciprocal": reciprocal, "n3": 0.0, "l2": l2, "device": "cpu"}
+    m = ComplEx(make_config(ComplEx.Config, options))
     one = Triples(*(np.array([i]) for i in (0, 0, 1)))
     m.prepare(None, TripleSplit(one, one, one, 2, 1))
     relations = [R, [1.0, 0.0, 0.0, 1.0]] if reciprocal else [R]
@@ -71,6 +72,13 @@ def test_n3_weighs_moduli() -> None:
     zero = torch.zeros(1, 4, requires_grad=True)
     model().cubes(zero).sum().backward()  # type: ignore[no-untyped-call]
     assert zero.grad is not None and (zero.grad == 0).all()
+
+
+def test_l2_is_twice_the_authors_lambda() -> None:
+    """Theirs are the means of squares of real parts and of imaginary ones, each over half as many numbers."""
+    m = model(l2=0.06)
+    theirs = sum(float((half**2).mean()) for v in (H, R, T) for half in np.split(np.array(v), 2))
+    assert float(m.penalty(m.parameters, H_, R_, T_)) == pytest.approx(0.03 * theirs)
 
 
 def test_numpy_answers_as_torch_does() -> None:

@@ -89,9 +89,35 @@ def test_compiled_training_equals_the_readable_one(
         torch.testing.assert_close(table, slow.parameters[name], atol=2e-5, rtol=1e-4)
 
 
-def test_dropout_n3_and_shared_negatives_take_the_readable_road(tmp_path: Path) -> None:
-    for options in ({"dropout": 0.1}, {"n3": 0.01}, {"shared": True}):
+def test_dropout_penalties_and_shared_negatives_take_the_readable_road(tmp_path: Path) -> None:
+    for options in ({"dropout": 0.1}, {"n3": 0.01}, {"l2": 0.01}, {"shared": True}):
         assert not fitted("complex", tmp_path, epochs=1, **options).steps.fused()
+
+
+def test_l2_keeps_vectors_short(tmp_path: Path) -> None:
+    free, held = (
+        fitted("complex", tmp_path, epochs=10, learning_rate=0.1, l2=weight).parameters
+        for weight in (0.0, 5.0)
+    )
+    for name, table in held.items():
+        assert table.norm() < free[name].norm() / 2
+
+
+@pytest.mark.parametrize("plugin", ["transe", "distmult"])
+def test_unit_entities_stay_of_length_1(tmp_path: Path, plugin: str) -> None:
+    model = fitted(plugin, tmp_path, unit=True, learning_rate=0.1)
+    lengths = model.parameters["entity"].norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
+
+
+@pytest.mark.parametrize(
+    "plugin", ["transe", "transr", "distmult", "complex", "rotate", "conve", "convtranse", "rgcn"]
+)
+def test_published_settings_are_accepted(plugin: str) -> None:
+    model = load_model(plugin)
+    assert model.published
+    for settings in model.published.values():
+        assert vars(make_config(model.Config, settings)).items() >= settings.items()
 
 
 @pytest.mark.parametrize("plugin", ["transe", "complex"])
