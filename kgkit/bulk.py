@@ -80,7 +80,7 @@ def bulk_road(
     Raises what `chosen` does; RetryableStoreError when another process is gathering for the same server.
     """
     from kgkit.copy import copy_graph
-    from kgkit.store.open import open_store
+    from kgkit.store.gathering import GatheringStore
 
     road, why = chosen(store, None, bulk)
     loader = store.bulk_loader
@@ -95,7 +95,7 @@ def bulk_road(
     _waiting(loader).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     gone_on = "going on with what an interrupted ingest had gathered, " if left else ""
     say(f"{gone_on}gathering an embedded graph for Neo4j's offline importer, {why} (--bulk never avoids it)")
-    with open_store(_waiting(loader)) as gathered:
+    with GatheringStore(_waiting(loader)) as gathered:
         try:
             yield gathered
         except BaseException:

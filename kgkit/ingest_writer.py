@@ -129,8 +129,9 @@ class Writer:
             facts.column_names.index("relation"), "relation", facts["relation"].cast(pa.string())
         )
         for stored in self._store.read_edges("FACT", ["relation", "source"]):
-            told = stored.filter(pc.less(stored["source"], self._source)).select(_FACT)
+            told = stored.filter(pc.less(stored["source"].cast(pa.string()), self._source)).select(_FACT)
             if told.num_rows:
+                told = told.cast(pa.schema([(name, pa.string()) for name in _FACT]))
                 facts = facts.join(told, keys=_FACT, join_type="left anti")
         return facts
 

@@ -127,6 +127,18 @@ def _positional(table: pa.Table) -> pa.Table:
 
 def upsert_edges(engine: Engine, kind_name: str, table: pa.Table, missing: str) -> WriteStats:
     """`GraphStore.upsert_edges`."""
+    table, source, target, skipped = resolved(engine, kind_name, table, missing)
+    created, matched = merge_edges(engine, edge_kind(kind_name), table, source, target)
+    return WriteStats(created, matched) + skipped
+
+
+def resolved(
+    engine: Engine, kind_name: str, table: pa.Table, missing: str
+) -> tuple[pa.Table, Ints, Ints, WriteStats]:
+    """Checked rows whose ends are known, the engine's offsets of these, int64 [E] each, and rows that were skipped.
+
+    Makes ends that are missing where `missing` says so, and registers the relations of facts.
+    """
     kind = edge_kind(kind_name)
     if missing not in ("error", "skip", "create"):
         raise StoreError(f"missing={missing!r}: use error, skip or create")
@@ -138,8 +150,7 @@ def upsert_edges(engine: Engine, kind_name: str, table: pa.Table, missing: str) 
         table, source, target = table.filter(pa.array(known)), source[known], target[known]
     if kind.type == "FACT":
         register_relations(engine, pc.unique(table["relation"]))
-    created, matched = merge_edges(engine, kind, table, source, target)
-    return WriteStats(created, matched, skipped)
+    return table, source, target, WriteStats(skipped=skipped)
 
 
 def edge_table(kind: EdgeKind, table: pa.Table) -> pa.Table:

@@ -91,8 +91,8 @@ class ManagedStore(Neo4jStore, BulkLoader):
         self.ensure_schema()
         for label, name in sorted(done.vectors):
             self._index_vectors(label, name)
-        found = self.stats()
-        counts = {**found["nodes"], **found["relationships"]}
+        nodes, edges = self._counts()
+        counts = {**nodes, **edges}
         for name, rows in done.rows.items():
             if counts.get(name, rows) != rows:
                 raise StoreError(

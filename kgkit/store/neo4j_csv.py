@@ -69,7 +69,7 @@ def export(
         report(label, done.rows.get(label, 0))
     rids = _rids(source)
     for kind in EDGES.values():
-        ends = (ids[kind.source], first[kind.source]), (ids[kind.target], first[kind.target])
+        ends = _Ends(ids[kind.source], first[kind.source]), _Ends(ids[kind.target], first[kind.target])
         native = relationship_types == "native" and kind.type == "FACT"
         tables = (_edges(t, kind.type, ends, rids, native) for t in _large(source.read_edges(kind.type)))
         option = "--relationships=" if native else f"--relationships={kind.type}="
@@ -172,7 +172,29 @@ def _lists(what: str, column: pa.Array) -> tuple[str, pa.Array]:
 
 # -- relationships -----------------------------------------------------------------------------------------------
 
-_Ends = tuple[tuple[pa.Array, int], tuple[pa.Array, int]]
+
+class _Ends:
+    """From the ids at one end of relationships to the numbers of their nodes. ids: string [N]; first: of ids[0]."""
+
+    def __init__(self, ids: pa.Array, first: int) -> None:
+        self._ids, self._first = ids, first
+        self._dictionary = self._rows = pa.array([], pa.string())
+
+    def numbers(self, column: pa.ChunkedArray, kind: str) -> pa.Array:
+        """int64 [E]. Raises StoreError for ids of no node."""
+        parts = [self._chunk(chunk) for chunk in column.chunks]
+        rows = pa.concat_arrays([pa.array([], pa.int32()), *parts])
+        if rows.null_count:
+            raise StoreError(f"{rows.null_count:,} relationships {kind} have an end without an id")
+        return pc.add(rows.cast(pa.int64()), self._first)
+
+    def _chunk(self, ids: pa.Array) -> pa.Array:
+        if not pa.types.is_dictionary(ids.type):
+            return pc.index_in(ids.cast(pa.string()), self._ids)
+        # All tables may share one: then each of its ids is looked up once, and not once a relationship.
+        if not self._dictionary.equals(ids.dictionary):
+            self._dictionary, self._rows = ids.dictionary, pc.index_in(ids.dictionary, self._ids)
+        return self._rows.take(ids.indices).cast(pa.int32())
 
 
 def _rids(source: GraphStore) -> tuple[pa.Array, pa.Array]:
@@ -185,14 +207,11 @@ def _rids(source: GraphStore) -> tuple[pa.Array, pa.Array]:
 
 
 def _edges(
-    table: pa.Table, kind: str, ends: _Ends, rids: tuple[pa.Array, pa.Array], native: bool
+    table: pa.Table, kind: str, ends: tuple[_Ends, _Ends], rids: tuple[pa.Array, pa.Array], native: bool
 ) -> pa.Table:
     out = {}
-    for header, name, (ids, first) in ((":START_ID", "head", ends[0]), (":END_ID", "tail", ends[1])):
-        row = pc.index_in(plain_column(table, name), ids)
-        if row.null_count:
-            raise StoreError(f"{row.null_count:,} relationships {kind} have an end without an id")
-        out[header] = pc.add(row.cast(pa.int64()), first)
+    for header, name, end in ((":START_ID", "head", ends[0]), (":END_ID", "tail", ends[1])):
+        out[header] = end.numbers(table[name], kind)
     for name in table.column_names:
         if name in ("head", "tail", "rid"):
             continue
@@ -247,8 +266,9 @@ def _write(done: Export, folder: Path, name: str, option: str, tables: Iterable[
                 if not header.startswith(":"):
                     done.properties += table.num_rows - column.null_count
                 if pa.types.is_string(column.type):
-                    done.longest = max(done.longest, pc.max(pc.binary_length(column)).as_py() or 0)
-                    broken = broken or pc.any(pc.match_substring_regex(column, r"[\r\n]")).as_py() or False
+                    texts = pc.unique(column)  # relations and sources come again and again
+                    done.longest = max(done.longest, pc.max(pc.binary_length(texts)).as_py() or 0)
+                    broken = broken or pc.any(pc.match_substring_regex(texts, r"[\r\n]")).as_py() or False
     finally:
         if writer is not None:
             writer.close()

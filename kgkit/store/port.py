@@ -236,7 +236,7 @@ class GraphStore(ABC):
     def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Relationships in bounded tables with columns head, tail (string ids) and the properties.
 
-        All of `edge_properties` when None.
+        All of `edge_properties` when None. Texts may come as dictionaries.
         """
 
     @abstractmethod
