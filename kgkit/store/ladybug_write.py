@@ -173,23 +173,22 @@ def resolve_ends(engine: Engine, kind: EdgeKind, table: pa.Table, missing: str) 
 
     Raises StoreError for unknown ends where it is "error"; makes the nodes where it is "create".
     """
-    with ThreadPoolExecutor(2) as pool:  # Arrow lets go of the interpreter's lock
-        ends = list(pool.map(lambda c: table[c].combine_chunks().dictionary_encode(), ("head", "tail")))
+    columns = [table[c].combine_chunks() for c in ("head", "tail")]
     if kind.source == kind.target:
-        ids = pc.unique(pa.concat_arrays([e.dictionary for e in ends]))
-        offsets = _offsets(engine, kind.source, ids, missing)
-        of_end = [offsets[codes(e.dictionary, ids)] for e in ends]
-    else:
-        labels = (kind.source, kind.target)
-        # Both ends are looked up before either is created, so that nothing is written when one is refused.
-        if missing == "error":
-            for label, end in zip(labels, ends, strict=True):
-                _offsets(engine, label, end.dictionary, missing)
-        of_end = [
-            _offsets(engine, label, e.dictionary, missing) for label, e in zip(labels, ends, strict=True)
-        ]
+        both = pa.concat_arrays(columns).dictionary_encode()
+        offsets = _offsets(engine, kind.source, both.dictionary, missing)
+        of_end = offsets[np.asarray(both.indices, dtype=np.int64)]
+        return of_end[: table.num_rows], of_end[table.num_rows :]
+    with ThreadPoolExecutor(2) as pool:  # Arrow lets go of the interpreter's lock
+        ends = list(pool.map(lambda column: column.dictionary_encode(), columns))
+    labels = (kind.source, kind.target)
+    # Both ends are looked up before either is created, so that nothing is written when one is refused.
+    if missing == "error":
+        for label, end in zip(labels, ends, strict=True):
+            _offsets(engine, label, end.dictionary, missing)
+    found = [_offsets(engine, label, e.dictionary, missing) for label, e in zip(labels, ends, strict=True)]
     source, target = (
-        offsets[np.asarray(e.indices, dtype=np.int64)] for offsets, e in zip(of_end, ends, strict=True)
+        offsets[np.asarray(e.indices, dtype=np.int64)] for offsets, e in zip(found, ends, strict=True)
     )
     return source, target
 
