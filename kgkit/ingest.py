@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit.ahead import ahead
 from kgkit.errors import ConfigError, ConnectorError
 from kgkit.fingerprint import fingerprint
 from kgkit.ingest_writer import STREAMED, Writer
@@ -204,7 +205,11 @@ def _one(
     if narrow is not None and items is not None:
         near = Narrowed(connector, config, narrow, items, tell)
     with _kept(writer):
-        records = connector.read(config) if near is None else near
+        records = connector.read(config) if near is None else iter(near)
+        if all(
+            path.is_file() for path in connector.files(config)
+        ):  # a pipe may keep its reader waiting for ever
+            records = ahead(records)
         for record in rejects.sifted(records, lambda p: tell("reading", rejects.rows, p.done, p.total)):
             if isinstance(record, Skipped):
                 left_out[record.why] += record.rows

@@ -257,6 +257,24 @@ def test_server_away(monkeypatch: pytest.MonkeyPatch) -> None:
         open_neo4j(f"bolt://127.0.0.1:{server.free_port()}")
 
 
+def test_a_server_that_wants_tls_and_one_without_a_known_signer(
+    neo4j_server: ServerInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEO4J_PASSWORD", "whatever")
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # hangs up, as Neo4j does when it wants TLS
+
+        def hang_up() -> None:
+            with suppress(OSError):  # closed: the test is over
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        with pytest.raises(RetryableStoreError, match=r"TLS \(bolt\+s://"):
+            open_neo4j(f"bolt://127.0.0.1:{listener.getsockname()[1]}")
+    with pytest.raises(StoreError, match="does not answer"):  # TLS to a server without it
+        open_neo4j(neo4j_server.uri.replace("bolt://", "bolt+s://"))
+
+
 def test_managed_server_not_running(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
