@@ -178,7 +178,7 @@ class Connection:
                 f"{self.uri}: this machine trusts nobody who signed the server's certificate: name its file in "
                 "SSL_CERT_FILE, or take any certificate with bolt+ssc:// or neo4j+ssc://"
             )
-        if "incomplete handshake" in text and "+s" not in self.uri.split("://")[0]:
+        if "handshake response" in text and "+s" not in self.uri.split("://")[0]:
             return RetryableStoreError(f"{self.uri} hangs up: does it want TLS (bolt+s://, neo4j+s://)?")
         if isinstance(error, ServiceUnavailable | SessionExpired):
             return RetryableStoreError(f"{self.uri} does not answer ({text}): is the server running?")
