@@ -14,7 +14,7 @@ T = TypeVar("T")
 _END = object()
 
 
-def ahead(values: Iterable[T], held: int = 2) -> Iterator[T]:
+def ahead(values: Iterable[T], held: int = 1) -> Iterator[T]:
     """The same values in the same order, up to `held` of them made before they are asked for.
 
     What making a value raises is raised where that value would have come. When the reader stops early, so does the
