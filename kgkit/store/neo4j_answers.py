@@ -16,7 +16,7 @@ from kgkit.arrays import Ints
 from kgkit.errors import RetryableStoreError, StoreError
 from kgkit.schema import EDGES, NODES, embedding_property, identifier
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store.neo4j_connection import Connection
+from kgkit.store.neo4j_connection import Connection, parameters
 from kgkit.store.neo4j_read import key_map, label_of, with_vector
 from kgkit.store.neo4j_write import (
     NewEdges,
@@ -163,7 +163,7 @@ def _set_vectors(tx: neo4j.Transaction, nodes: Nodes, vectors: Vectors, prop: st
 def _remove(tx: neo4j.Transaction | neo4j.ManagedTransaction, handles: Ints, prop: str) -> None:
     text = _text(cypher.REMOVE_PROPERTY.format(prop=identifier(prop)))
     for start in range(0, len(handles), _BATCH):
-        tx.run(text, handles=handles[start : start + _BATCH].tolist()).consume()
+        tx.run(text, parameters({"handles": handles[start : start + _BATCH].tolist()})).consume()
 
 
 def _check_kind(kind: str) -> None:

@@ -19,7 +19,7 @@ from kgkit.arrays import Array, Ints
 from kgkit.errors import RetryableStoreError, StoreError
 from kgkit.schema import EDGES, NODES, EdgeKind, identifier
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store.neo4j_connection import Connection, in_parallel
+from kgkit.store.neo4j_connection import Connection, in_parallel, parameters
 from kgkit.store.neo4j_read import (
     EdgeRows,
     chosen_properties,
@@ -474,7 +474,7 @@ def run_batches(tx: neo4j.Transaction, batches: Iterable[tuple[str, dict[str, An
     """Sends statements one after another within a transaction; the next is made while the server works on the last."""
     last: neo4j.Result | None = None
     for text, params in batches:
-        sent = tx.run(text, params)  # a result not asked for yet does not stop the connection
+        sent = tx.run(text, parameters(params))  # a result not asked for yet does not stop the connection
         if last is not None:
             last.consume()
         last = sent
