@@ -154,8 +154,8 @@ def _set_vectors(tx: neo4j.Transaction, nodes: Nodes, vectors: Vectors, prop: st
     handles = nodes.handles(vectors.label, vectors.ids)
     rows = last_rows(columns_codes(vectors.ids))
     rows = rows[handles[rows] >= 0]
-    text = _text(cypher.SET_VECTORS.format(label=label_of(vectors.label)))
-    batches = vector_rows(vectors, rows[np.argsort(handles[rows])])
+    text = _text(cypher.SET_VECTORS_BY_HANDLE.format(label=label_of(vectors.label)))
+    batches = vector_rows(vectors, rows[np.argsort(handles[rows])], handles)
     run_batches(tx, ((text, {"rows": batch, "prop": prop}) for batch in batches))
     return handles[rows]
 

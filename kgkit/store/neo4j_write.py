@@ -111,12 +111,12 @@ def _is_vector(kind: pa.DataType) -> bool:
     return bool(listed and pa.types.is_float32(kind.value_type))
 
 
-def vector_rows(vectors: Vectors, rows: Ints) -> Iterator[list[list[Any]]]:
-    """Batches [id, vector] of the given row numbers."""
+def vector_rows(vectors: Vectors, rows: Ints, handles: Ints | None = None) -> Iterator[list[list[Any]]]:
+    """Batches [id, vector] of the given row numbers; with `handles` (int64, one a vector) these in place of ids."""
     for start in range(0, len(rows), VECTOR_BATCH):
         part = rows[start : start + VECTOR_BATCH]
-        ids = vectors.ids.take(pa.array(part)).to_pylist()
-        yield [[i, v] for i, v in zip(ids, vectors.matrix[part].tolist(), strict=True)]
+        nodes = vectors.ids.take(pa.array(part)).to_pylist() if handles is None else handles[part].tolist()
+        yield [[n, v] for n, v in zip(nodes, vectors.matrix[part].tolist(), strict=True)]
 
 
 def write_vectors(connection: Connection, prop: str, vectors: Vectors) -> int:
