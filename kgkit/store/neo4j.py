@@ -6,6 +6,7 @@ import getpass
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -272,11 +273,13 @@ class Neo4jStore(GraphStore):
             r["name"] == index and r["state"] == "ONLINE"
             for r in self._connection.read(cypher.VECTOR_INDEXES)
         )
+        rows = None
         if online and k * 10 < count:
-            rows = self._connection.read(
-                cypher.SIMILAR_BY_INDEX.format(**names), id=id, k=k, index=index, candidates=4 * k + 20
-            )
-        else:
+            with suppress(StoreError):  # the index goes when the vectors are about to be replaced
+                rows = self._connection.read(
+                    cypher.SIMILAR_BY_INDEX.format(**names), id=id, k=k, index=index, candidates=4 * k + 20
+                )
+        if rows is None:
             rows = self._connection.read(cypher.SIMILAR_BY_SCAN.format(**names), id=id, k=k)
         return [(r["id"], r["cosine"]) for r in rows]
 
@@ -345,10 +348,22 @@ class Neo4jStore(GraphStore):
     ) -> dict[str, int]:
         self._writable()
         prop = embedding_property(run.plugin)
-        written = neo4j_answers.replace_answers(self._connection, run, vectors, answers)
+        # All vectors are about to change: within the commit an index takes them one by one, 1,600/s; afterwards the
+        # server fills a new one in the background. Until then `similar` scans.
+        for label in neo4j_answers.LABELS:
+            self._drop_index(label, prop)
+        try:
+            written = neo4j_answers.replace_answers(self._connection, run, vectors, answers)
+        except BaseException:
+            with suppress(StoreError):  # the server may be gone
+                self._index_answers(prop)
+            raise
+        self._index_answers(prop)
+        return written
+
+    def _index_answers(self, prop: str) -> None:
         for label in neo4j_answers.LABELS:
             self._index_vectors(label, prop)
-        return written
 
     def update_answers(self, run_id: str, answers: Iterable[Answers]) -> dict[str, int]:
         self._writable()
@@ -367,10 +382,7 @@ class Neo4jStore(GraphStore):
         """Makes the vector index of a property, anew when the length changed; the server fills it in the background."""
         if not NODES[label].open:
             return  # relations: few, and perhaps with vectors longer than an index takes
-        name, sizes = (
-            cypher.vector_index(label, prop),
-            neo4j_read.with_vector(self._connection, label, prop)[1],
-        )
+        name, sizes = cypher.vector_index(label, prop), self._vector_sizes(label, prop)
         indexes = {r["name"]: r["dimensions"] for r in self._connection.read(cypher.VECTOR_INDEXES)}
         if name in indexes and indexes[name] not in sizes:
             self._drop_index(label, prop)
@@ -379,6 +391,10 @@ class Neo4jStore(GraphStore):
                 name=identifier(name), label=label_of(label), prop=identifier(prop)
             )
             self._connection.write(text, dimensions=sizes.pop())
+
+    def _vector_sizes(self, label: str, prop: str) -> set[int]:
+        text = cypher.VECTOR_SIZES.format(label=label_of(label), prop=identifier(prop))
+        return {r["size"] for r in self._connection.read(text)}
 
     def _drop_index(self, label: str, prop: str) -> None:
         self._connection.write(cypher.DROP_INDEX.format(name=identifier(cypher.vector_index(label, prop))))

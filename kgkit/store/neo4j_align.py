@@ -11,7 +11,7 @@ import pyarrow as pa
 from kgkit.schema import EDGES, ITEM_PREFIX
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store.align_plan import CONFLICTS, MOVING, AlignPlan, plan
-from kgkit.store.neo4j_connection import Connection
+from kgkit.store.neo4j_connection import Connection, parameters
 from kgkit.store.neo4j_write import text_column
 from kgkit.store.port import AlignStats
 
@@ -139,10 +139,10 @@ def _rows(tx: neo4j.ManagedTransaction, text: Any, name: str, values: list[Any])
     return [
         record
         for start in range(0, len(values), _BATCH)
-        for record in tx.run(text, {name: values[start : start + _BATCH]})
+        for record in tx.run(text, parameters({name: values[start : start + _BATCH]}))
     ]
 
 
 def _batches(tx: neo4j.ManagedTransaction, text: Any, rows: list[list[Any]]) -> None:
     for start in range(0, len(rows), _BATCH):
-        tx.run(text, rows=rows[start : start + _BATCH]).consume()
+        tx.run(text, parameters({"rows": rows[start : start + _BATCH]})).consume()

@@ -16,7 +16,7 @@ from kgkit.arrays import Ints
 from kgkit.errors import RetryableStoreError, StoreError
 from kgkit.schema import EDGES, NODES, embedding_property, identifier
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store.neo4j_connection import Connection
+from kgkit.store.neo4j_connection import Connection, parameters
 from kgkit.store.neo4j_read import key_map, label_of, with_vector
 from kgkit.store.neo4j_write import (
     NewEdges,
@@ -154,8 +154,8 @@ def _set_vectors(tx: neo4j.Transaction, nodes: Nodes, vectors: Vectors, prop: st
     handles = nodes.handles(vectors.label, vectors.ids)
     rows = last_rows(columns_codes(vectors.ids))
     rows = rows[handles[rows] >= 0]
-    text = _text(cypher.SET_VECTORS.format(label=label_of(vectors.label)))
-    batches = vector_rows(vectors, rows[np.argsort(handles[rows])])
+    text = _text(cypher.SET_VECTORS_BY_HANDLE.format(label=label_of(vectors.label)))
+    batches = vector_rows(vectors, rows[np.argsort(handles[rows])], handles)
     run_batches(tx, ((text, {"rows": batch, "prop": prop}) for batch in batches))
     return handles[rows]
 
@@ -163,7 +163,7 @@ def _set_vectors(tx: neo4j.Transaction, nodes: Nodes, vectors: Vectors, prop: st
 def _remove(tx: neo4j.Transaction | neo4j.ManagedTransaction, handles: Ints, prop: str) -> None:
     text = _text(cypher.REMOVE_PROPERTY.format(prop=identifier(prop)))
     for start in range(0, len(handles), _BATCH):
-        tx.run(text, handles=handles[start : start + _BATCH].tolist()).consume()
+        tx.run(text, parameters({"handles": handles[start : start + _BATCH].tolist()})).consume()
 
 
 def _check_kind(kind: str) -> None:

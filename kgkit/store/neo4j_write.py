@@ -19,7 +19,7 @@ from kgkit.arrays import Array, Ints
 from kgkit.errors import RetryableStoreError, StoreError
 from kgkit.schema import EDGES, NODES, EdgeKind, identifier
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store.neo4j_connection import Connection, in_parallel
+from kgkit.store.neo4j_connection import Connection, in_parallel, parameters
 from kgkit.store.neo4j_read import (
     EdgeRows,
     chosen_properties,
@@ -111,12 +111,12 @@ def _is_vector(kind: pa.DataType) -> bool:
     return bool(listed and pa.types.is_float32(kind.value_type))
 
 
-def vector_rows(vectors: Vectors, rows: Ints) -> Iterator[list[list[Any]]]:
-    """Batches [id, vector] of the given row numbers."""
+def vector_rows(vectors: Vectors, rows: Ints, handles: Ints | None = None) -> Iterator[list[list[Any]]]:
+    """Batches [id, vector] of the given row numbers; with `handles` (int64, one a vector) these in place of ids."""
     for start in range(0, len(rows), VECTOR_BATCH):
         part = rows[start : start + VECTOR_BATCH]
-        ids = vectors.ids.take(pa.array(part)).to_pylist()
-        yield [[i, v] for i, v in zip(ids, vectors.matrix[part].tolist(), strict=True)]
+        nodes = vectors.ids.take(pa.array(part)).to_pylist() if handles is None else handles[part].tolist()
+        yield [[n, v] for n, v in zip(nodes, vectors.matrix[part].tolist(), strict=True)]
 
 
 def write_vectors(connection: Connection, prop: str, vectors: Vectors) -> int:
@@ -474,7 +474,7 @@ def run_batches(tx: neo4j.Transaction, batches: Iterable[tuple[str, dict[str, An
     """Sends statements one after another within a transaction; the next is made while the server works on the last."""
     last: neo4j.Result | None = None
     for text, params in batches:
-        sent = tx.run(text, params)  # a result not asked for yet does not stop the connection
+        sent = tx.run(text, parameters(params))  # a result not asked for yet does not stop the connection
         if last is not None:
             last.consume()
         last = sent

@@ -20,9 +20,9 @@ from conftest import open_neo4j_store
 from kgkit import server
 from kgkit.errors import ConfigError, ReadOnlyStoreError, RetryableStoreError, StoreError
 from kgkit.server import ServerInfo
-from kgkit.store import neo4j_align, neo4j_write
+from kgkit.store import neo4j_align, neo4j_cypher, neo4j_write
 from kgkit.store.neo4j import Neo4jStore, connect, open_neo4j
-from kgkit.store.port import Answers, RunRecord, WriteStats
+from kgkit.store.port import Answers, RunRecord, Vectors, WriteStats
 from kgkit.testing.graph_dump import dump
 
 pytestmark = pytest.mark.neo4j
@@ -325,8 +325,6 @@ def test_items_carry_a_label(neo4j_store: Neo4jStore) -> None:
 
 def test_similar_by_index(neo4j_store: Neo4jStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kgkit.store.neo4j._INDEXED", 10)
-    from kgkit.store import neo4j_cypher
-    from kgkit.store.port import Vectors
 
     _entities(neo4j_store)
     matrix = np.random.default_rng(3).normal(size=(NODES, 16)).astype(np.float32)
@@ -346,3 +344,25 @@ def test_similar_by_index(neo4j_store: Neo4jStore, monkeypatch: pytest.MonkeyPat
     assert len({f[0] for f in found} & {ids[i] for i in best}) >= 9  # the index is approximate
     for name, value in found:
         assert value == pytest.approx(cosine[int(name[1:])], abs=1e-3)
+
+
+def test_vector_index_comes_back_after_answers_are_replaced_or_not(neo4j_store: Neo4jStore) -> None:
+    _entities(neo4j_store)
+    ids = pa.array([f"e{i}" for i in range(20)])
+    names = neo4j_cypher.VECTOR_INDEXES
+
+    def indexed() -> set[tuple[str, int]]:
+        return {(name, size) for name, _, size in neo4j_store.query(names).rows}
+
+    def replace(run: str, size: int, said: list[Answers]) -> None:
+        vectors = Vectors("Entity", ids, np.eye(20, size, dtype=np.float32) + 1)
+        neo4j_store.replace_answers(RunRecord(run, "kgcn", "2024"), [vectors], said)
+
+    replace("r1", 4, [])
+    assert indexed() == {("kgkit_Entity_embedding_kgcn", 4)}
+    unknown = pa.table({"head": ["nobody"], "tail": ["e1"], "score": [0.5], "rank": [1]})
+    with pytest.raises(StoreError, match="nobody"):
+        replace("r2", 6, [Answers("RECOMMENDED", unknown)])
+    assert indexed() == {("kgkit_Entity_embedding_kgcn", 4)}
+    replace("r2", 6, [])
+    assert indexed() == {("kgkit_Entity_embedding_kgcn", 6)}

@@ -1,10 +1,11 @@
-"""Handles to row numbers: by table where the server's ids are dense, by search where they are not."""
+"""What needs no server: handles to row numbers, by table where ids are dense and by search where not; parameters."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from kgkit.store.neo4j_connection import parameters
 from kgkit.store.neo4j_read import rows_of
 
 
@@ -15,3 +16,9 @@ def test_rows_of_handles(spread: int) -> None:
     wanted[:6] *= spread
     assert rows_of(handles, wanted).tolist() == [1, -1, 2, -1, -1, 0, -1]
     assert rows_of(handles[:0], wanted).tolist() == [-1] * 7
+
+
+def test_long_parameters_are_short_in_a_log() -> None:
+    sent = parameters({"rows": [[1, [0.5] * 64]] * 1000, "prop": "x"})
+    assert repr(sent) == "{'rows': [1000 values], 'prop': 'x'}"
+    assert sent == {"rows": [[1, [0.5] * 64]] * 1000, "prop": "x"}
