@@ -40,6 +40,7 @@ COPY_EDGES_FROM = (
 )
 SCAN_RATIO = 12  # reading a whole table beats looking ids up when there are more than 1/12 of its rows
 UPDATE_ROWS = 200_000  # rows an update statement
+KnownIds = tuple[pa.Array, Ints]  # ids, string [N], and the engine's offsets of them, int64 [N]
 
 
 def upsert_nodes(engine: Engine, label: str, table: pa.Table) -> WriteStats:
@@ -133,17 +134,18 @@ def upsert_edges(engine: Engine, kind_name: str, table: pa.Table, missing: str) 
 
 
 def resolved(
-    engine: Engine, kind_name: str, table: pa.Table, missing: str
+    engine: Engine, kind_name: str, table: pa.Table, missing: str, known_ends: KnownIds | None = None
 ) -> tuple[pa.Table, Ints, Ints, WriteStats]:
     """Checked rows whose ends are known, the engine's offsets of these, int64 [E] each, and rows that were skipped.
 
-    Makes ends that are missing where `missing` says so, and registers the relations of facts.
+    Makes ends that are missing where `missing` says so, and registers the relations of facts. `known_ends`: see
+    `resolve_ends`.
     """
     kind = edge_kind(kind_name)
     if missing not in ("error", "skip", "create"):
         raise StoreError(f"missing={missing!r}: use error, skip or create")
     table = edge_table(kind, table)
-    source, target = resolve_ends(engine, kind, table, missing)
+    source, target = resolve_ends(engine, kind, table, missing, known_ends)
     known = (source >= 0) & (target >= 0)
     skipped = int(len(known) - known.sum())
     if skipped:
@@ -168,15 +170,21 @@ def edge_table(kind: EdgeKind, table: pa.Table) -> pa.Table:
     return pa.table(out)
 
 
-def resolve_ends(engine: Engine, kind: EdgeKind, table: pa.Table, missing: str) -> tuple[Ints, Ints]:
+def resolve_ends(
+    engine: Engine, kind: EdgeKind, table: pa.Table, missing: str, known_ends: KnownIds | None = None
+) -> tuple[Ints, Ints]:
     """The engine's offsets of both ends, int64 [E] each; -1 for unknown ends where `missing` is "skip".
 
-    Raises StoreError for unknown ends where it is "error"; makes the nodes where it is "create".
+    `known_ends` spares looking up the ends when they are, in the order in which they first appear, just these ids.
+    Raises StoreError for unknown ends where `missing` is "error"; makes the nodes where it is "create".
     """
     columns = [table[c].combine_chunks() for c in ("head", "tail")]
     if kind.source == kind.target:
         both = pa.concat_arrays(columns).dictionary_encode()
-        offsets = _offsets(engine, kind.source, both.dictionary, missing)
+        if known_ends is not None and both.dictionary.equals(known_ends[0]):
+            offsets = known_ends[1]
+        else:
+            offsets = offsets_of(engine, kind.source, both.dictionary, missing)
         of_end = offsets[np.asarray(both.indices, dtype=np.int64)]
         return of_end[: table.num_rows], of_end[table.num_rows :]
     with ThreadPoolExecutor(2) as pool:  # Arrow lets go of the interpreter's lock
@@ -185,15 +193,16 @@ def resolve_ends(engine: Engine, kind: EdgeKind, table: pa.Table, missing: str) 
     # Both ends are looked up before either is created, so that nothing is written when one is refused.
     if missing == "error":
         for label, end in zip(labels, ends, strict=True):
-            _offsets(engine, label, end.dictionary, missing)
-    found = [_offsets(engine, label, e.dictionary, missing) for label, e in zip(labels, ends, strict=True)]
+            offsets_of(engine, label, end.dictionary, missing)
+    found = [offsets_of(engine, label, e.dictionary, missing) for label, e in zip(labels, ends, strict=True)]
     source, target = (
         offsets[np.asarray(e.indices, dtype=np.int64)] for offsets, e in zip(found, ends, strict=True)
     )
     return source, target
 
 
-def _offsets(engine: Engine, label: str, ids: pa.Array, missing: str) -> Ints:
+def offsets_of(engine: Engine, label: str, ids: pa.Array, missing: str) -> Ints:
+    """The engine's offsets of distinct ids, int64 [N]; see `resolve_ends`."""
     offsets, _ = lookup(engine, label, ids)
     unknown = offsets < 0
     if not unknown.any() or missing == "skip":
@@ -254,7 +263,8 @@ def merge_edges(
     del stored
     if is_new.any():
         new = rows[is_new]
-        copy_edges(engine, kind, table if len(new) == table.num_rows else table.take(pa.array(np.sort(new))))
+        order = np.argsort(source[new], kind="stable")  # beside each other as the engine keeps them: a quarter faster
+        copy_edges(engine, kind, table.take(pa.array(new[order])))
     return int(is_new.sum()), int((~is_new).sum())
 
 
