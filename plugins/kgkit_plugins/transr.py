@@ -54,6 +54,8 @@ class TransR(KGEModel):
     class Config(KGEConfig):
         """Options of transr."""
 
+        learning_rate: float = option(0.01, "learning rate eta of the optimiser", gt=0)
+        negatives: int = option(10, "sampled negatives a fact", ge=1)
         loss: str = option("margin", "loss", choices=("margin", "cross-entropy", "self-adversarial"))
         sampler: str = option(
             "bernoulli", "which end of a fact is replaced", choices=("uniform", "bernoulli")

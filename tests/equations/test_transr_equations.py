@@ -120,7 +120,9 @@ def test_no_vectors_at_all() -> None:
 
 
 def test_a_step_touches_only_the_batch() -> None:
-    m = random_model(entities=30, relations=5, batch_size=4, optimiser="adam", margin=100.0, filtered=False)
+    m = random_model(
+        entities=30, relations=5, batch_size=4, optimiser="adam", margin=100.0, filtered=False, negatives=1
+    )
     before = {k: v.clone() for k, v in m.parameters.items()}
     m.epoch_begins(torch.Generator().manual_seed(1))
     rows = torch.tensor([0, 1, 2, 3])
