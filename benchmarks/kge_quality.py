@@ -63,7 +63,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "rotate": {},
         "conve": {"loss": "cross-entropy", "learning_rate": 0.003, "validate_every": 1},
         "convtranse": {"loss": "cross-entropy", "filters": 32, "validate_every": 1},
-        "rgcn": {},
+        "rgcn": {"negatives": 10, "validate_every": 5, "patience": 40},
     },
     "lastfm": {
         "transe": {},
@@ -73,7 +73,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "rotate": {},
         "conve": {"loss": "cross-entropy"},
         "convtranse": {"loss": "cross-entropy", "filters": 32},
-        "rgcn": {},
+        "rgcn": {"negatives": 10, "validate_every": 5, "patience": 40},
     },
 }
 LIBKGE = {"transe": 0.228, "distmult": 0.452, "complex": 0.475, "conve": 0.442, "rotate": 0.478}
