@@ -263,7 +263,8 @@ def merge_edges(
     del stored
     if is_new.any():
         new = rows[is_new]
-        order = np.argsort(source[new], kind="stable")  # beside each other as the engine keeps them: a quarter faster
+        # Beside each other, as the engine keeps them: a quarter faster.
+        order = np.argsort(source[new], kind="stable")
         copy_edges(engine, kind, table.take(pa.array(new[order])))
     return int(is_new.sum()), int((~is_new).sum())
 
