@@ -260,6 +260,11 @@ class Neo4jStore(GraphStore):
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
         return neo4j_read.read_vectors(self._connection, label, prop)
 
+    def score_vectors(
+        self, label: str, prop: str, query: Floats, similarity: str
+    ) -> tuple[pa.Array, Floats] | None:
+        return neo4j_read.score_vectors(self._connection, label, prop, query, similarity)
+
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         names = {"label": label_of(label), "prop": identifier(prop)}
         found = self._connection.read(cypher.HAS_VECTOR.format(**names), id=id)

@@ -101,6 +101,22 @@ WITH_VECTOR = (
     "collect(DISTINCT size(n.{prop})) AS sizes RETURN handles, keys, sizes"
 )
 READ_VECTORS = "UNWIND $handles AS i MATCH (n) WHERE id(n) = i RETURN collect(n.id) AS keys, collect(n.{prop}) AS vectors"
+# Half of the nodes a session; the sum is worked out in double precision, in a third of the time that sending vectors takes.
+SCORE_VECTORS = (
+    "MATCH (n:{label}) WHERE id(n) % 2 = $part AND size(n.{prop}) = size($query) AND n.id IS NOT NULL "
+    "WITH id(n) / 20000 AS chunk, n.id AS key, n.{prop} AS v WITH chunk, key, {score} AS score "
+    "RETURN chunk, collect(key) AS keys, collect(score) AS scores"
+)
+_SUM = "reduce(s = 0.0, i IN range(0, $terms - 1) | s + {term})"
+_SQUARE = "(v[i] - $query[i]) * (v[i] - $query[i])"
+_OTHER = "(v[i + $terms] - $query[i + $terms]) * (v[i + $terms] - $query[i + $terms])"
+SCORES = {  # the similarities of kgkit.nn.similarity; `terms` is the length, of modulus half of it
+    "dot": _SUM.format(term="v[i] * $query[i]"),
+    "l1": "-" + _SUM.format(term="abs(v[i] - $query[i])"),
+    "l2": f"-sqrt({_SUM.format(term=_SQUARE)})",
+    "l2-squared": "-" + _SUM.format(term=_SQUARE),
+    "modulus": "-" + _SUM.format(term=f"sqrt({_SQUARE} + {_OTHER})"),
+}
 REMOVE_PROPERTY = "UNWIND $handles AS i MATCH (n) WHERE id(n) = i REMOVE n.{prop}"
 VECTOR_INDEXES = (
     "SHOW VECTOR INDEXES YIELD name, state, options WHERE name STARTS WITH 'kgkit_' RETURN name, state, "

@@ -146,6 +146,25 @@ def read_vectors(connection: Connection, label: str, prop: str) -> tuple[pa.Arra
     return ids.take(order), np.concatenate([p[1] for p in pages])[order.to_numpy()]
 
 
+def score_vectors(
+    connection: Connection, label: str, prop: str, query: Floats, similarity: str
+) -> tuple[pa.Array, Floats] | None:
+    """See GraphStore.score_vectors."""
+    text = cypher.SCORE_VECTORS.format(
+        label=label_of(label), prop=identifier(prop), score=cypher.SCORES[similarity]
+    )
+    given = {"query": query.tolist(), "terms": len(query) // (2 if similarity == "modulus" else 1)}
+    halves = [
+        _value(half)
+        for half in in_parallel(lambda part: connection.read(text, part=part, **given), range(2), SESSIONS)
+    ]
+    chunks = [chunk for half in halves for chunk in half]
+    if not chunks:
+        return None
+    ids = pa.concat_arrays([pa.array(chunk["keys"], pa.string()) for chunk in chunks])
+    return ids, np.concatenate([np.array(chunk["scores"], dtype=np.float32) for chunk in chunks])
+
+
 def with_vector(connection: Connection, label: str, prop: str) -> tuple[Ints, set[int]]:
     """Handles of the nodes that have a vector property, and the lengths found."""
     chunks = connection.read(cypher.WITH_VECTOR.format(label=label_of(label), prop=identifier(prop)))
