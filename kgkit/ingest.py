@@ -206,9 +206,8 @@ def _one(
         near = Narrowed(connector, config, narrow, items, tell)
     with _kept(writer):
         records = connector.read(config) if near is None else iter(near)
-        if all(
-            path.is_file() for path in connector.files(config)
-        ):  # a pipe may keep its reader waiting for ever
+        # Of files only: a pipe may keep its reader waiting for ever.
+        if all(path.is_file() for path in connector.files(config)):
             records = ahead(records)
         for record in rejects.sifted(records, lambda p: tell("reading", rejects.rows, p.done, p.total)):
             if isinstance(record, Skipped):
