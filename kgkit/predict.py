@@ -232,7 +232,7 @@ def _observed(store: GraphStore, relation: str, side: Side, ids: pa.Array, rows:
     Asked for some at a time: the best answers mostly are, and a relation may have as many ends as the graph has nodes.
     """
     found: list[int] = []
-    at, step = 0, max(1000, 4 * top)
+    at, step = 0, max(200, 4 * top)
     while at < len(rows) and len(found) < top:
         some = rows[at : at + step]
         texts = ids.take(pa.array(some)).to_pylist()
