@@ -101,7 +101,8 @@ class Writer:
         # Files of one source may differ in whether they have labels.
         held = pa.concat_tables(self._facts, promote_options="default").unify_dictionaries()
         self._facts = []
-        self._nodes("Entity", pa.table({"id": _distinct(held["head"], held["tail"])}))
+        held, ids = _numbered_ends(held)
+        self._nodes("Entity", pa.table({"id": ids}))
         self._tell_facts(held)
 
     def _tell_facts(self, facts: pa.Table) -> None:
@@ -125,9 +126,9 @@ class Writer:
         ]
         if not others:
             return facts
-        facts = facts.set_column(
-            facts.column_names.index("relation"), "relation", facts["relation"].cast(pa.string())
-        )
+        for at, name in enumerate(facts.column_names):
+            if name in _FACT:
+                facts = facts.set_column(at, name, facts[name].cast(pa.string()))
         for stored in self._store.read_edges("FACT", ["relation", "source"]):
             told = stored.filter(pc.less(stored["source"].cast(pa.string()), self._source)).select(_FACT)
             if told.num_rows:
@@ -266,6 +267,16 @@ def _numbered_relations(facts: pa.Table) -> pa.Table:
     """The same with the few names of relations as a dictionary: half of the bytes."""
     at = facts.column_names.index("relation")
     return facts.set_column(at, "relation", facts["relation"].dictionary_encode())
+
+
+def _numbered_ends(facts: pa.Table) -> tuple[pa.Table, pa.Array]:
+    """The same with heads and tails as one dictionary, and that: ids are hashed once, whatever a store does with them."""
+    chunks = [*facts["head"].chunks, *facts["tail"].chunks]
+    both = pa.chunked_array(chunks, pa.string()).dictionary_encode().combine_chunks()
+    for at, name in enumerate(("head", "tail")):
+        part = both.slice(at * facts.num_rows, facts.num_rows)
+        facts = facts.set_column(facts.column_names.index(name), name, part)
+    return facts, both.dictionary
 
 
 def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:

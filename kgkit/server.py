@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kgkit.errors import StoreError
+from kgkit.server_archive import java_options, make_later
 from kgkit.server_exchange import finish_exchange, mark_ready
 from kgkit.server_jars import class_path, java, run_admin, write_arguments, write_private
 
@@ -163,6 +164,8 @@ def stop(*, home: Path | None = None, wait: float = 60.0) -> bool:
         while time.monotonic() < deadline:
             if status(home=home) is None:
                 (home / "server.json").unlink(missing_ok=True)
+                with contextlib.suppress(StoreError):  # nobody waits for it
+                    make_later(java(), class_path())
                 return True
             time.sleep(0.1)
     raise StoreError(f"the managed Neo4j (process {running.pid}) does not stop; see {running.log}")
@@ -287,7 +290,8 @@ def _set_password(home: Path, launcher: Path, jars: list[Path]) -> None:
         write_private(password, secrets.token_urlsafe(24))
     secret = password.read_text().strip()
     # "--" in front, as a generated password may begin with a dash.
-    done = run_admin(home, launcher, jars, ["dbms", "set-initial-password", "--", secret])
+    command = ["dbms", "set-initial-password", "--", secret]
+    done = run_admin(home, launcher, jars, command, options=java_options(launcher, jars))
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).replace(secret, "...").split())[:300]
         raise StoreError(f"the password of the managed Neo4j could not be set: {said}")
@@ -301,6 +305,7 @@ def _launch(home: Path, launcher: Path, jars: list[Path], port: int, memory: str
     command = [
         f"-Xmx{memory}",
         *_HUGE_PAGES,
+        *java_options(launcher, jars),
         _MAIN,
         f"--home-dir={home}",
         f"--config-dir={home / 'conf'}",

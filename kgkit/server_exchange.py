@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kgkit.errors import StoreError
+from kgkit.server_archive import java_options
 from kgkit.server_jars import class_path, java, run_admin
 
 DATABASE = "neo4j"
@@ -71,10 +72,11 @@ def import_files(home: Path, lock: int, arguments: Sequence[str]) -> tuple[int, 
 
     Raises StoreError with the importer's own words when it fails.
     """
-    options = ["database", "import", "full", "--bad-tolerance=0", "--overwrite-destination=true"]
-    options += [f"--max-off-heap-memory={OFF_HEAP}", "--report-file=import.report"]
-    command = [*options, *arguments, DATABASE]
-    done = run_admin(staging(home), java(), class_path(), command, options=_JAVA, hold=[lock])
+    command = ["database", "import", "full", "--bad-tolerance=0", "--overwrite-destination=true"]
+    command += [f"--max-off-heap-memory={OFF_HEAP}", "--report-file=import.report", *arguments, DATABASE]
+    launcher, jars = java(), class_path()
+    options = [*_JAVA, *java_options(launcher, jars)]
+    done = run_admin(staging(home), launcher, jars, command, options=options, hold=[lock])
     text = done.stdout + "\n" + done.stderr
     counts = [
         re.search(rf"^\s*(\d+) {what}\s*$", text, re.M) for what in ("nodes", "relationships", "properties")

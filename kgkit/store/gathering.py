@@ -147,8 +147,6 @@ class GatheringStore(LadybugStore):
                 rows = slice(start, start + 4 * READ_ROWS)
                 heads, tails, _, _ = self._waiting.columns(rows)
                 columns = self._table(rows, names)
-                for end in ("head", "tail"):
-                    columns[end] = columns[end].cast(pa.string())
                 ladybug_write.merge_edges(engine, _FACT, pa.table(columns), heads, tails)
         self._waiting.clear()
 

@@ -18,7 +18,7 @@ from kgkit.errors import StoreError
 from kgkit.schema import EDGES, NODES, embedding_property, identifier
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_tables import SIDE, combine, declare, edge_kind, node_columns, node_kind
-from kgkit.store.ladybug_write import copy_edges, edge_table, key_codes, lookup, resolve_ends
+from kgkit.store.ladybug_write import copy_edges, edge_table, key_codes, lookup, plain_ends, resolve_ends
 from kgkit.store.port import Answers, RunRecord, Vectors, check_current
 from kgkit.store.rows import last_rows
 
@@ -160,7 +160,8 @@ def _answer_tables(engine: Engine, run_id: str, answers: Iterable[Answers]) -> d
             )
         given = part.table.drop(["run"]) if "run" in part.table.column_names else part.table
         run_column = pa.array([run_id], pa.string()).take(pa.array(np.zeros(given.num_rows, dtype=np.int64)))
-        parts.setdefault(part.kind, []).append(edge_table(kind, given.append_column("run", run_column)))
+        checked = edge_table(kind, given.append_column("run", run_column))
+        parts.setdefault(part.kind, []).append(plain_ends(checked))
     out = {}
     for name, tables in parts.items():
         kind = edge_kind(name)

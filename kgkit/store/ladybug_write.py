@@ -156,13 +156,12 @@ def resolved(
 
 
 def edge_table(kind: EdgeKind, table: pa.Table) -> pa.Table:
-    """Columns source, target, key, other properties given: checked and in the graph's types."""
+    """Columns head, tail, key, other properties given: checked and in the graph's types; texts may be dictionaries."""
     types = edge_columns(kind)
     for name in table.column_names:
         if name not in ("head", "tail") and (name not in types or name == "rid"):
             raise StoreError(f"{kind.type} has no property {name!r}: it has {', '.join(kind.properties)}")
-    out = {name: keys(name, table) for name in ("head", "tail")}
-    out |= {name: keys(name, table, numbered=True) for name in kind.key}
+    out = {name: keys(name, table, numbered=True) for name in ("head", "tail", *kind.key)}
     for name in table.column_names:
         # Nulls leave what is stored, so a column of nothing else is no column.
         if name not in out and table[name].null_count < table.num_rows:
@@ -180,25 +179,47 @@ def resolve_ends(
     """
     columns = [table[c].combine_chunks() for c in ("head", "tail")]
     if kind.source == kind.target:
-        both = pa.concat_arrays(columns).dictionary_encode()
-        if known_ends is not None and both.dictionary.equals(known_ends[0]):
+        ids, (source, target) = _distinct(*columns)
+        if known_ends is not None and ids.equals(known_ends[0]):
             offsets = known_ends[1]
         else:
-            offsets = offsets_of(engine, kind.source, both.dictionary, missing)
-        of_end = offsets[np.asarray(both.indices, dtype=np.int64)]
-        return of_end[: table.num_rows], of_end[table.num_rows :]
+            offsets = offsets_of(engine, kind.source, ids, missing)
+        return offsets[source], offsets[target]
     with ThreadPoolExecutor(2) as pool:  # Arrow lets go of the interpreter's lock
-        ends = list(pool.map(lambda column: column.dictionary_encode(), columns))
+        ends = list(pool.map(_distinct, columns))
     labels = (kind.source, kind.target)
     # Both ends are looked up before either is created, so that nothing is written when one is refused.
     if missing == "error":
-        for label, end in zip(labels, ends, strict=True):
-            offsets_of(engine, label, end.dictionary, missing)
-    found = [offsets_of(engine, label, e.dictionary, missing) for label, e in zip(labels, ends, strict=True)]
-    source, target = (
-        offsets[np.asarray(e.indices, dtype=np.int64)] for offsets, e in zip(found, ends, strict=True)
-    )
+        for label, (ids, _) in zip(labels, ends, strict=True):
+            offsets_of(engine, label, ids, missing)
+    found = [offsets_of(engine, label, ids, missing) for label, (ids, _) in zip(labels, ends, strict=True)]
+    source, target = (offsets[rows] for offsets, (_, (rows,)) in zip(found, ends, strict=True))
     return source, target
+
+
+def _distinct(*columns: pa.Array) -> tuple[pa.Array, list[Ints]]:
+    """The distinct ids of columns, string [N], as they first appear, and where each row's stands, int64 [E] each.
+
+    Columns that share a dictionary, as an ingest's facts do, spare hashing: its order stands, less what nobody uses.
+    """
+    first = columns[0]
+    if pa.types.is_dictionary(first.type) and all(
+        c.type == first.type and c.dictionary.equals(first.dictionary) for c in columns
+    ):
+        ids, parts = first.dictionary, [c.indices for c in columns]
+    else:
+        whole = [c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for c in columns]
+        both = pa.concat_arrays(whole).dictionary_encode()
+        ids, at = both.dictionary, np.cumsum([0, *map(len, columns)])
+        parts = [both.indices.slice(at[i], at[i + 1] - at[i]) for i in range(len(columns))]
+    rows = [np.asarray(part, dtype=np.int64) for part in parts]
+    used = np.zeros(len(ids), dtype=bool)
+    for part in rows:
+        used[part] = True
+    if not used.all():
+        place = np.cumsum(used) - 1
+        ids, rows = ids.filter(pa.array(used)), [place[part] for part in rows]
+    return ids, rows
 
 
 def offsets_of(engine: Engine, label: str, ids: pa.Array, missing: str) -> Ints:
@@ -307,10 +328,18 @@ def pattern(kind: EdgeKind) -> str:
     return f"(a:{identifier(kind.source)})-[r:{identifier(kind.type)}]->(b:{identifier(kind.target)})"
 
 
+def plain_ends(table: pa.Table) -> pa.Table:
+    """The same with ids as texts."""
+    for at, name in enumerate(table.column_names):
+        if name in ("head", "tail") and pa.types.is_dictionary(table[name].type):
+            table = table.set_column(at, name, table[name].cast(pa.string()))
+    return table
+
+
 def copy_edges(engine: Engine, kind: EdgeKind, table: pa.Table) -> None:
     """Appends relationships. Both ways can be rolled back, unlike a COPY of nodes."""
     names = [c for c in edge_columns(kind) if c in table.column_names]
-    table = table.select(["head", "tail", *names]).combine_chunks()
+    table = plain_ends(table.select(["head", "tail", *names])).combine_chunks()
     if table.num_rows < COPY_EDGES_FROM:
         values = ", ".join(f"{identifier(c)}: c{i + 2}" for i, c in enumerate(names))
         engine.rows(
@@ -336,7 +365,7 @@ def _update_edges(
     )
     for name in stored.column_names:
         changed = rows[differs(table[name], stored[name], rows, stored_rows)]
-        part = table.select(["head", "tail", *kind.key, name]).take(pa.array(changed))
+        part = plain_ends(table.select(["head", "tail", *kind.key, name]).take(pa.array(changed)))
         for start in range(0, part.num_rows, UPDATE_ROWS):
             engine.rows(
                 f"LOAD FROM $t MATCH {ends} WHERE {on} SET r.{identifier(name)} = {value}",
