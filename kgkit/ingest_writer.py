@@ -192,8 +192,6 @@ class Writer:
         at = pc.index_in(_whole(table["id"]), _whole(held["id"]))
         there = pc.and_(pc.is_valid(at), pc.is_valid(given))
         stored = held.select(list(COLUMNS)).take(at.filter(there)).to_pylist()
-        if not stored:
-            return table
         names, entity_names = [], []
         for row, name in zip(stored, given.filter(there).to_pylist(), strict=True):
             before = Names(**row)
@@ -201,6 +199,8 @@ class Writer:
             names.append(now)
             # An upsert takes nothing away: a name that no longer is another than the title is said beside it.
             entity_names.append(now.entity_name or (now.own if before.entity_name is not None else None))
+        if all(n.title is None for n in names):  # entities' own names, of which no title takes the place
+            return table
         hit = np.asarray(there)
         place = pa.array(np.cumsum(hit) - 1, mask=~hit)
         if of == "entity":

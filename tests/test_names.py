@@ -17,6 +17,7 @@ from kgkit.align.candidates import Options, read_pool
 from kgkit.align.matchers import propose
 from kgkit.names import COLUMNS, Names
 from kgkit.rejects import RejectsFile
+from kgkit.store.open import open_store
 from kgkit.store.port import GraphStore
 from kgkit.testing.graph_dump import dump
 
@@ -119,3 +120,28 @@ def test_names_that_are_corrected_keep_to_their_owner(store: GraphStore, tmp_pat
     assert say("item", "Heat (1995)") == ("Heat (1995)", "Heat (1995)", "Heat")
     assert say("entity", "Heat (1995)") == ("Heat (1995)", "Heat (1995)", "Heat (1995)")
     assert say("entity", "Other") == ("Heat (1995)", "Heat (1995)", "Other")
+
+
+def test_a_graph_from_before_name_of(tmp_path: Path) -> None:
+    """Titles beside another name move; a name that stands alone stays, until the titles are told again."""
+    path, link = tmp_path / "old.lbug", write(tmp_path, "link.txt", "i1\tm.1\ni2\tm.2\n")
+    titles = write(tmp_path, "items.csv", "item,name\ni1,One\ni2,Two\n")
+    with open_store(path) as store:
+        bring(store, "features", write(tmp_path, "names.csv", "entity,name\nm.1,Uno\nm.3,Tre\n"), of="entity")
+        bring(store, "features", titles)
+        bring(store, "alignment", link)
+        store.query("ALTER TABLE Entity DROP name_of", write=True)
+    with open_store(path, read_only=True) as store:
+        names = read_pool(store, Options(realign=True)).entities.names.to_pylist()
+        assert sorted(names) == ["Tre", "Two", "Uno"]
+    right = [("i1", "m.3"), ("i2", "m.4")]
+    with open_store(path) as store:
+        apply_rows(store, right, "t", RejectsFile(None))
+        assert dump(store)["Entity"] == {
+            "m.1": {"name": "Uno"},
+            "m.2": {"name": "Two"},
+            "m.3": {"item_id": "i1", "name": "One", "entity_name": "Tre", "name_of": "item"},
+            "m.4": {"item_id": "i2"},
+        }
+        bring(store, "features", titles, force=True)
+        assert dump(store)["Entity"]["m.4"] == {"item_id": "i2", "name": "Two", "name_of": "item"}
