@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgkit.aggregate import Pairs
 from kgkit.items import is_stub, item_nodes
+from kgkit.names import COLUMNS, Names
 from kgkit.records import Alignments, AttributeFacts, Facts, Features, Purchases, Reject
 from kgkit.schema import ITEM_PREFIX
 
@@ -181,25 +183,33 @@ class Writer:
             self._nodes("User" if of == "user" else "Entity", table)
 
     def _with_own_names(self, of: str, table: pa.Table) -> pa.Table:
-        """A table of names, with the names of entities that are items in `entity_name` where titles come in between.
+        """A table of names, with `entity_name` and `name_of` for entities that are items.
 
         An entity that is an item goes by the item's title, whichever of the two names comes first.
         """
-        held = item_nodes(self._store, "name", "entity_name")
-        held = held.filter(pc.and_(pc.is_valid(held["name"]), pc.invert(is_stub(held))))
-        at = _whole(pc.index_in(table["id"], _whole(held["id"])))
-        stored, own = (_whole(held[c]).take(at) for c in ("name", "entity_name"))
-        given, nothing = table["name"].cast(pa.string()), pa.scalar(None, pa.string())
-        other = pc.fill_null(pc.not_equal(stored, given), False)
-        if not pc.any(other).as_py():
+        held = item_nodes(self._store, *COLUMNS)
+        held = held.filter(pc.invert(is_stub(held)))
+        given = _whole(table["name"].cast(pa.string()))
+        at = pc.index_in(_whole(table["id"]), _whole(held["id"]))
+        there = pc.and_(pc.is_valid(at), pc.is_valid(given))
+        stored = held.select(list(COLUMNS)).take(at.filter(there)).to_pylist()
+        names, entity_names = [], []
+        for row, name in zip(stored, given.filter(there).to_pylist(), strict=True):
+            before = Names(**row)
+            now = Names.of(name, before.own) if of == "item" else Names.of(before.title, name)
+            names.append(now)
+            # An upsert takes nothing away: a name that no longer is another than the title is said beside it.
+            entity_names.append(now.entity_name or (now.own if before.entity_name is not None else None))
+        if all(n.title is None for n in names):  # entities' own names, of which no title takes the place
             return table
-        if of == "item":
-            own = pc.if_else(pc.and_(other, pc.is_null(own)), stored, nothing)
-        else:
-            own = pc.if_else(other, given, nothing)
-            kept = pc.if_else(other, nothing, given)
+        hit = np.asarray(there)
+        place = pa.array(np.cumsum(hit) - 1, mask=~hit)
+        if of == "entity":
+            shown = pa.array([None if n.title is not None else n.name for n in names], pa.string())
+            kept = pc.if_else(there, shown.take(place), given)
             table = table.set_column(table.column_names.index("name"), "name", kept)
-        return table.append_column("entity_name", own)
+        table = table.append_column("entity_name", pa.array(entity_names, pa.string()).take(place))
+        return table.append_column("name_of", pa.array([n.name_of for n in names], pa.string()).take(place))
 
     # -- attributes that are entities ---------------------------------------------------------------------------
     def _write_attributes(self) -> None:

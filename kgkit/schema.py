@@ -1,7 +1,8 @@
 """The graph's labels, relationship types, keys and properties: the one place that names them.
 
-    (:User {id}) -[:PURCHASED {source, count, first, last, rating}]-> (:Entity {id, name, item_id, entity_name})
-        name: what people see, of an item its title; entity_name: the entity's own name, where its title is another
+    (:User {id}) -[:PURCHASED {source, count, first, last, rating}]-> (:Entity {id, name, item_id, ..})
+        name: what people see, of an item its title; entity_name: the entity's own name, where the title is another;
+        name_of: whose an entity's name is, "item" or "both" alike; nothing where it is its own (kgkit.names)
     (:Entity) -[:FACT {relation, rid, source, split, time}]-> (:Entity)
     (:User)   -[:HAS_ATTRIBUTE {relation, source}]-> (:Entity)     what is known of people: age group, region
     (:Entity) -[:COMPLETED {relation, score, probability, rank, run}]-> (:Entity)
@@ -55,7 +56,7 @@ NODES = {
         NodeKind("User", {}, open=True, vectors=True),
         NodeKind(
             "Entity",
-            {"name": "string", "item_id": "string", "entity_name": "string"},
+            {"name": "string", "item_id": "string", "entity_name": "string", "name_of": "string"},
             open=True,
             vectors=True,
         ),

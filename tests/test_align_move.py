@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kgkit.store.align_plan import plan
+from kgkit.names import Names
+from kgkit.store.align_plan import plan, renamed, touched
 from kgkit.store.open import open_store
 from kgkit.testing.graph_dump import dump
 
@@ -39,6 +40,32 @@ def test_whatever_is_asked_the_plan_is_one_to_one_and_leaves_nothing_unsaid() ->
             )
             moved, refused = moved + len(found.left), refused + len(refusals)
     assert moved > 200 and refused > 200
+
+
+def test_whatever_moves_names_are_those_of_the_item_and_the_entity() -> None:
+    rng = random.Random(6)
+    for _ in range(200):
+        title = {i: rng.choice(("T", f"T{i}", None)) for i in "abcd"}
+        own = {f"e{i}": rng.choice(("T", "Ta", f"O{i}", None)) for i in range(6)}
+        entity_of: dict[str, str] = {}
+        called = {e: Names(name) for e, name in own.items()} | {
+            f"item:{i}": Names(t) for i, t in title.items()
+        }
+        for _ in range(6):
+            rows = [(rng.choice("abcd"), rng.choice([*own, "item:a"])) for _ in range(rng.randrange(1, 5))]
+            item_of: dict[str, str | None] = {e: i for i, e in entity_of.items()}
+            todo = plan(rows, {i: e for i, e in entity_of.items() if e != f"item:{i}"}, item_of, True)
+            called |= renamed(todo, item_of, {e: called[e] for e in touched(todo) if e in called})
+            for item, entity in todo.said.items():
+                entity_of[item] = entity
+                if entity != f"item:{item}":
+                    called.pop(f"item:{item}", None)  # as folding a stub does
+            for item, entity in entity_of.items():
+                stub = entity == f"item:{item}"
+                right = Names(title[item]) if stub else Names.of(title[item], own[entity])
+                assert called.get(entity, Names()) == right
+            for entity in own.keys() - set(entity_of.values()):
+                assert called[entity] == Names(own[entity])
 
 
 def test_a_refusal_is_never_without_need() -> None:

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 from conftest import ENGINES, empty_graph
 
-from kgkit.align.candidates import Options, read_pool
 from kgkit.config import make_config
 from kgkit.errors import ConfigError, ConnectorError, TooManyRejects
 from kgkit.ingest import IngestReport, Step, ingest
@@ -102,7 +101,12 @@ def test_the_graph_is_what_the_files_say(store: GraphStore, shop: dict[str, Any]
     items = {row["item_id"]: id for id, row in graph["Entity"].items() if "item_id" in row}
     assert {i: n for i, n in node.items() if i in items} == items
     assert set(items) >= {f"i{i}" for i in range(33)}
-    assert graph["Entity"][node["i7"]] == {"item_id": "i7", "name": "Title 7", "price": 3.5}
+    assert graph["Entity"][node["i7"]] == {
+        "item_id": "i7",
+        "name": "Title 7",
+        "name_of": "item",
+        "price": 3.5,
+    }
     assert {s["rows"] for s in graph["Source"].values()} == {120, 150, 23, 33}
 
 
@@ -331,41 +335,10 @@ def test_attributes_become_shared_entities(store: GraphStore, tmp_path: Path) ->
         ("item:i2", "genre:War", "genre"),
     }
     assert graph["Entity"]["genre:War"] == {"name": "War"}
-    assert graph["Entity"]["m.1"] == {"item_id": "i1", "name": "One"}
+    assert graph["Entity"]["m.1"] == {"item_id": "i1", "name": "One", "name_of": "item"}
     assert {k: v["source"] for k, v in graph["HAS_ATTRIBUTE"].items()} == {
         ("u1", "age_group:20s", "age_group"): "features:people.csv",
         ("u2", "age_group:20s", "age_group"): "features:people.csv",
     }
     assert graph["User"]["u1"] == {"region": "north"}
     assert report.sources[0].written["HAS_ATTRIBUTE"] == 2
-
-
-def test_an_item_goes_by_its_title_and_its_entity_keeps_its_own_name(
-    store: GraphStore, tmp_path: Path
-) -> None:
-    titles = write(tmp_path, "items.csv", "item,name\ni1,La Haine (1995)\ni2,Heat\ni3,Alone\n")
-    own = write(tmp_path, "names.csv", "entity,name\nm.1,Hate\nm.2,Heat\nm.4,Other\n")
-    link = write(tmp_path, "link.txt", "i1\tm.1\ni2\tm.2\n")
-    parts = {
-        "titles": ("features", titles, {}),
-        "names": ("features", own, {"of": "entity"}),
-        "links": ("alignment", link, {}),
-    }
-    for order in itertools.permutations(parts):
-        store.clear()
-        for part in order:
-            name, path, options = parts[part]
-            bring(store, name, path, **options)
-        assert dump(store)["Entity"] == {
-            "m.1": {"item_id": "i1", "name": "La Haine (1995)", "entity_name": "Hate"},
-            "m.2": {"item_id": "i2", "name": "Heat"},
-            "m.4": {"name": "Other"},
-            "item:i3": {"item_id": "i3", "name": "Alone"},
-        }, order
-    pool = read_pool(store, Options(realign=True))
-    assert dict(zip(pool.entities.ids.to_pylist(), pool.entities.names.to_pylist(), strict=True)) == {
-        "m.1": "Hate",
-        "m.2": "Heat",
-        "m.4": "Other",
-    }
-    assert sorted(pool.items.names.to_pylist()) == ["Alone", "Heat", "La Haine (1995)"]

@@ -21,7 +21,7 @@ KEYS = {
     "item": ("item", "item_id", "product_id", "sku", "id"),
     "entity": ("entity", "entity_id", "id"),
 }
-TAKEN = ("id", "item_id")  # the graph's own keys
+TAKEN = ("id", "item_id", "entity_name", "name_of")  # what the graph itself keeps there
 
 
 class Attributes(Connector):
@@ -103,10 +103,10 @@ def _columns(config: Attributes.Config, path: Path) -> tuple[Column, dict[str, s
         if column not in have:
             raise ConnectorError(unknown_name("column", column, have), path)
     for column in chosen:
-        if column in TAKEN:
+        if column in TAKEN and column != config.name_column:
             raise ConnectorError(
-                f"column {column!r} cannot be a property, because the graph keys nodes by it: "
-                "choose others by --columns, or name the key by --key",
+                f"column {column!r} cannot be a property, because the graph itself uses it: "
+                "choose others by --columns, or name the key by --key, the name by --name-column",
                 path,
             )
     chosen = tuple(dict.fromkeys((*chosen, *named, *config.entities)))

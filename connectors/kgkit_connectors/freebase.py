@@ -56,7 +56,7 @@ TEXTS = {
 }
 TYPES = ("type.object.type", "http://www.w3.org/1999/02/22-rdf-syntax-ns#type")
 HINT = "freebase.type_hints.mediator"
-TAKEN = ("id", "item_id", "type", "entity_name")
+TAKEN = ("id", "item_id", "type", "entity_name", "name_of")
 KINDS = {"text": "string", "int": "int64", "float": "float64", "bool": "bool", "time": "time"}
 
 ADMINISTRATIVE, SITES, DROPPED, UNNAMED, LITERAL, NO_TEXT = range(1, 7)

@@ -15,6 +15,7 @@ from kgkit.align.normalise import Title, people, title, year_of
 from kgkit.arrays import Ints
 from kgkit.errors import ConfigError
 from kgkit.items import is_stub
+from kgkit.names import COLUMNS
 
 if TYPE_CHECKING:
     from kgkit.store.port import GraphStore
@@ -99,7 +100,7 @@ def read_pool(store: GraphStore, options: Options) -> Pool:
     """
     extra = [options.year_property, options.creator_property]
     extra += [options.type_property] if options.entity_types else []
-    columns = list(dict.fromkeys(["name", "item_id", "entity_name", *(c for c in extra if c)]))
+    columns = list(dict.fromkeys(["item_id", *COLUMNS, *(c for c in extra if c)]))
     tables = [_text(t) for t in store.read_nodes("Entity", columns)]
     if not tables:
         raise ConfigError("the graph holds no entity: ingest purchases and facts before aligning them")
@@ -107,7 +108,10 @@ def read_pool(store: GraphStore, options: Options) -> Pool:
     bought = nodes.filter(pc.is_valid(nodes["item_id"]))
     known = nodes.filter(pc.invert(is_stub(nodes)))
     # An item's title is the name of its entity, so that people see it; what is compared is the entity's own.
-    own = pc.coalesce(known["entity_name"], known["name"])
+    only_the_items = pc.fill_null(pc.equal(known["name_of"], "item"), False)
+    own = pc.coalesce(
+        known["entity_name"], pc.if_else(only_the_items, pa.scalar(None, pa.string()), known["name"])
+    )
     known = known.set_column(known.column_names.index("name"), "name", own)
     items = _side(bought, "item_id", options)
     entities = _side(known, "id", options)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from kgkit.names import Names
 from kgkit.schema import ITEM_PREFIX
 
 CONFLICTS = pa.schema([("item", pa.string()), ("entity", pa.string()), ("reason", pa.string())])
@@ -88,3 +89,34 @@ def plan(
 
 def _taken(item: str, other: str | None, said: Mapping[str, str]) -> bool:
     return other not in (None, item) and other not in said
+
+
+def renamed(
+    todo: AlignPlan, item_of: Mapping[str, str | None], held: Mapping[str, Names]
+) -> dict[str, Names]:
+    """The names of the nodes that are called otherwise once a plan is carried out.
+
+    A title goes where its item goes, an entity's own name stays: so every node is called as if its item had been it
+    from the beginning. Where nothing tells a title from an own name (see `Names`) it is an own name, and stays.
+    A title that a stub still has is newer than the one at the entity that the item leaves.
+
+    item_of: as for `plan`; held: the names, before, of `touched` nodes that are there.
+    """
+    out: dict[str, Names] = {}
+    for item, entity in todo.said.items():
+        stub, goal = ITEM_PREFIX + item, held.get(entity, Names())
+        title = held[stub].name if stub in held else None
+        if title is None and item in todo.left:
+            title = held[todo.left[item]].title
+        elif title is None and item_of.get(entity) == item:
+            title = goal.title
+        out[entity] = Names(title) if entity == stub else Names.of(title, goal.own)
+    for entity in todo.left.values():
+        out.setdefault(entity, Names(held[entity].own))
+    return {entity: names for entity, names in out.items() if names != held.get(entity, Names())}
+
+
+def touched(todo: AlignPlan) -> list[str]:
+    """The ids of all nodes whose names a plan may change or needs, each once: entities, those left, stubs."""
+    stubs = [ITEM_PREFIX + item for item in todo.said]
+    return list(dict.fromkeys([*todo.said.values(), *todo.left.values(), *stubs]))

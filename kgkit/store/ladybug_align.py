@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgkit.arrays import Bools
+from kgkit.names import COLUMNS, Names
 from kgkit.schema import EDGES, ITEM_PREFIX, EdgeKind, identifier
-from kgkit.store.align_plan import MOVING, AlignPlan, plan
+from kgkit.store.align_plan import MOVING, AlignPlan, plan, renamed, touched
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_tables import codes, declare, edge_columns, keys, node_columns
 from kgkit.store.ladybug_write import add_nodes, lookup, merge_edges, pattern, resolve_ends, upsert_nodes
@@ -30,12 +31,15 @@ def align(engine: Engine, table: pa.Table, move: bool) -> AlignStats:
     if len(absent):
         # Before the transaction, so that they can be bulk-copied: after a kill they are entities without an item.
         add_nodes(engine, "Entity", pa.table({"id": absent}))
-    folded = _carry_out(engine, todo)
+    folded = _carry_out(engine, todo, _names(engine, todo, item_of))
     return AlignStats(todo.aligned, todo.unchanged, folded, todo.conflict_table(), len(todo.left))
 
 
-def _carry_out(engine: Engine, todo: AlignPlan) -> int:
-    """Sets item_id, folds stubs and moves items, all or nothing; returns how many stubs there were."""
+def _carry_out(engine: Engine, todo: AlignPlan, names: pa.Table) -> int:
+    """Sets item_id, folds stubs and moves items, all or nothing; returns how many stubs there were.
+
+    names: columns id and `Names`, of the nodes that will be called otherwise.
+    """
     items, goals = (pa.array(part, pa.string()) for part in (todo.said.keys(), todo.said.values()))
     stub_ids = pc.binary_join_element_wise(ITEM_PREFIX, items, "")
     properties = list(node_columns(engine, "Entity"))
@@ -46,9 +50,7 @@ def _carry_out(engine: Engine, todo: AlignPlan) -> int:
     reached = pa.array([todo.said[item] for item in todo.left], pa.string())
     moved = [(EDGES[kind], _redirected(engine, EDGES[kind], left, reached)) for kind in MOVING if len(left)]
     moved += [(kind, _redirected(engine, kind, stubs, into)) for kind in EDGES.values() if len(stubs)]
-    values = values.filter(there).drop(["item_id"])
-    if len(stubs):
-        values = _with_own_names(engine, values, into)
+    values = values.filter(there).drop(["item_id", *COLUMNS])
     empty = [c for c in values.column_names if values[c].null_count == values.num_rows]
     with engine.transaction():
         if len(left):
@@ -57,6 +59,8 @@ def _carry_out(engine: Engine, todo: AlignPlan) -> int:
             delete_nodes(engine, "Entity", stubs)
             upsert_nodes(engine, "Entity", values.drop(empty).append_column("id", into))
         upsert_nodes(engine, "Entity", pa.table({"id": goals, "item_id": items}))
+        if names.num_rows:
+            _call(engine, names)
         for kind, table in moved:
             if table.num_rows:
                 source, target = resolve_ends(engine, kind, table, "error")
@@ -68,14 +72,25 @@ def _carry_out(engine: Engine, todo: AlignPlan) -> int:
     return len(stubs)
 
 
-def _with_own_names(engine: Engine, values: pa.Table, entities: pa.Array) -> pa.Table:
-    """Stubs' properties, with `entity_name` where a title takes the place of an entity's own name."""
-    declare(engine, "Entity", {"entity_name": "STRING"})
-    _, stored = lookup(engine, "Entity", entities, ["name", "entity_name"])
-    loses = pc.and_(pc.not_equal(values["name"], stored["name"]), pc.is_null(stored["entity_name"]))
-    own = pc.if_else(pc.fill_null(loses, False), stored["name"], pa.scalar(None, pa.string()))
-    kept = [c for c in values.column_names if c != "entity_name"]
-    return values.select(kept).append_column("entity_name", own)
+def _names(engine: Engine, todo: AlignPlan, item_of: Mapping[str, str | None]) -> pa.Table:
+    """Columns id and `Names`, of the nodes that will be called otherwise. Declares what an older graph lacks."""
+    declare(engine, "Entity", dict.fromkeys(COLUMNS, "STRING"))
+    ids = pa.array(touched(todo), pa.string())
+    offsets, stored = lookup(engine, "Entity", ids, COLUMNS)
+    there = pa.array(offsets >= 0)
+    rows = zip(*(column.to_pylist() for column in stored.filter(there).columns), strict=True)
+    held = dict(zip(ids.filter(there).to_pylist(), (Names(*row) for row in rows), strict=True))
+    new = renamed(todo, item_of, held)
+    schema = pa.schema([(name, pa.string()) for name in ("id", *COLUMNS)])
+    columns = list(zip(*((id, *names) for id, names in new.items()), strict=True)) or [()] * len(schema)
+    return pa.table([pa.array(values, pa.string()) for values in columns], schema=schema)
+
+
+def _call(engine: Engine, names: pa.Table) -> None:
+    """Sets names, and takes those away that are null."""
+    sets = ", ".join(f"n.{identifier(c)} = c{i}" for i, c in enumerate(COLUMNS, start=1))
+    table = names.rename_columns([f"c{i}" for i in range(names.num_columns)])
+    engine.rows(f"LOAD FROM $t MATCH (n:Entity {{`id`: c0}}) SET {sets}", {"t": table})
 
 
 def _redirected(engine: Engine, kind: EdgeKind, old: pa.Array, new: pa.Array) -> pa.Table:

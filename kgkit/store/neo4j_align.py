@@ -8,9 +8,10 @@ from typing import Any
 import neo4j
 import pyarrow as pa
 
+from kgkit.names import Names
 from kgkit.schema import EDGES, ITEM_PREFIX
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store.align_plan import CONFLICTS, MOVING, AlignPlan, plan
+from kgkit.store.align_plan import CONFLICTS, MOVING, AlignPlan, plan, renamed, touched
 from kgkit.store.neo4j_connection import Connection, parameters
 from kgkit.store.neo4j_write import text_column
 from kgkit.store.port import AlignStats
@@ -26,6 +27,7 @@ class _Writes:
     create: list[list[str]] = field(default_factory=list)  # entity, item: neither is there
     label: list[list[str]] = field(default_factory=list)  # entity, item
     fold: list[list[str]] = field(default_factory=list)  # stub, entity
+    names: list[list[Any]] = field(default_factory=list)  # entity, its `Names`
 
 
 def align(connection: Connection, table: pa.Table, move: bool) -> AlignStats:
@@ -45,6 +47,7 @@ def align(connection: Connection, table: pa.Table, move: bool) -> AlignStats:
         _fold(tx, writes.fold)
         _batches(tx, cypher.SET_ITEM, writes.label)
         _arrive(tx, arriving)
+        _batches(tx, cypher.SET_NAMES, writes.names)
         for start in range(0, len(left), _BATCH):
             tx.run(cypher.DELETE_BARE, ids=left[start : start + _BATCH]).consume()
         return AlignStats(
@@ -76,6 +79,8 @@ def _look(tx: neo4j.ManagedTransaction, rows: list[tuple[str, str]], move: bool)
             writes.rename.append([stub, entity, item])
         else:
             writes.create.append([entity, item])
+    held = {r["id"]: Names(*r.values()[1:]) for r in _rows(tx, cypher.NAMES, "ids", touched(todo))}
+    writes.names = [[entity, *names] for entity, names in renamed(todo, item_of, held).items()]
     return todo, writes
 
 

@@ -147,6 +147,10 @@ HAS_VECTOR = "MATCH (n:{label} {{id: $id}}) RETURN n.{prop} IS NOT NULL AS has"
 # Nodes that rows of an alignment speak of: by item_id, by id.
 BY_ITEM = "UNWIND $items AS item MATCH (n:Entity {item_id: item}) RETURN item, n.id AS id"
 BY_ID = "UNWIND $ids AS id MATCH (n:Entity {id: id}) RETURN id, n.item_id AS item, id(n) AS handle"
+NAMES = "UNWIND $ids AS id MATCH (n:Entity {id: id}) RETURN id, n.name, n.entity_name, n.name_of"
+SET_NAMES = (
+    "UNWIND $rows AS x MATCH (n:Entity {id: x[0]}) SET n.name = x[1], n.entity_name = x[2], n.name_of = x[3]"
+)
 # A stub whose entity is not there yet becomes the entity: nothing has to move.
 RENAME = "UNWIND $rows AS x MATCH (n:Entity {id: x[0]}) SET n.id = x[1], n.item_id = x[2], n:Item"
 CREATE_ALIGNED = "UNWIND $rows AS x CREATE (:Entity:Item {id: x[0], item_id: x[1]})"
@@ -161,11 +165,11 @@ RELATIONSHIPS_OF = (
     "UNWIND $handles AS i MATCH (s) WHERE id(s) = i MATCH (s)-[r]-() WITH DISTINCT r "
     "RETURN id(startNode(r)) AS source, id(endNode(r)) AS target, type(r) AS type, properties(r) AS properties"
 )
-# The stub's properties as an upsert would write them, but for its id. It goes first: item_id is unique.
+# The stub's properties as an upsert would write them, but for its id and names. It goes first: item_id is unique.
 FOLD_PROPERTIES = (
     "UNWIND $rows AS x MATCH (s) WHERE id(s) = x[0] MATCH (n) WHERE id(n) = x[1] "
-    "WITH s, n, n.id AS id, properties(s) AS more, CASE WHEN n.entity_name IS NULL AND n.name <> s.name "
-    "THEN n.name ELSE n.entity_name END AS own DETACH DELETE s SET n += more {.*, id: id, entity_name: own}"
+    "WITH s, n, properties(s) AS more, n {.id, .name, .entity_name, .name_of} AS kept "
+    "DETACH DELETE s SET n += more, n += kept"
 )
 
 

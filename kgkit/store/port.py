@@ -186,11 +186,14 @@ class GraphStore(ABC):
         """Says which item is which entity (columns item, entity). Creates entities that are missing.
 
         A stub `item:<id>` is folded into its entity: relationships (of every kind, keys colliding updated in place)
-        and properties move, the stub goes, all in one transaction, so that any kill leaves a whole graph.
+        and properties move, the stub goes, all in one transaction, so that any kill leaves a whole graph. A stub's
+        name is a title: it becomes the entity's `name`, beside which the entity's own is kept as in `kgkit.names`.
 
         With `move` an item that is another entity leaves it, in that same transaction: its item_id, PURCHASED and
-        RECOMMENDED relationships go along. Facts, COMPLETED and all other properties stay, since nothing tells an
-        item's from an entity's; an entity that is left with none of these goes. All rows count at once, so that items
+        RECOMMENDED relationships go along, and so does its title: both entities are called as if the item had been
+        the new one from the beginning. A name that is not marked as a title is the entity's own, and stays. Facts,
+        COMPLETED and all other properties stay, since nothing tells an item's from an entity's; an entity that is left
+        with none of these goes. All rows count at once, so that items
         may change places. The entity `item:<id>` makes an item stand for itself again. An item may be one entity
         only and an entity one item only: of contradictory rows the first counts, the others are conflicts.
         """

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from kgkit.errors import StoreError
+from kgkit.names import COLUMNS
 from kgkit.schema import ITEM_PREFIX
 from kgkit.store.port import GraphStore
 from kgkit.testing.contract_write import facts, nodes, purchases
@@ -44,6 +45,31 @@ def _load_facts(store: GraphStore) -> None:
 
 def _align(store: GraphStore) -> None:
     store.align(alignment(("1", "e1"), ("2", "e2")))
+
+
+# Every combination of an item's title, the own name of an entity, and that of another.
+_NAMES = list(itertools.product(("Title", None), ("Title", "A", None), ("Title", "B", None)))
+_CASES = [(str(i), f"a{i}", f"b{i}") for i in range(len(_NAMES))]  # item, entity, another entity
+
+
+def _load_named(store: GraphStore) -> None:
+    """Stubs of items, and two entities for each, with `_NAMES`; no node is without a fact."""
+    for column, prefix in enumerate((ITEM_PREFIX, "a", "b")):
+        ids = [f"{prefix}{i}" for i in range(len(_NAMES))]
+        store.upsert_nodes("Entity", nodes(*ids, name=[names[column] for names in _NAMES]))
+        store.upsert_edges("FACT", facts(*((id, "of", "x") for id in ids)), missing="create")
+    store.upsert_nodes(
+        "Entity", nodes(*(ITEM_PREFIX + item for item, _, _ in _CASES), item_id=[i for i, _, _ in _CASES])
+    )
+
+
+def _whose(title: str | None, own: str | None) -> str | None:
+    return None if title is None else "both" if title == own else "item"
+
+
+def _names(store: GraphStore) -> dict[str, tuple[str | None, ...]]:
+    """name, entity_name and name_of of each entity."""
+    return {k: tuple(v.get(c) for c in COLUMNS) for k, v in dump(store)["Entity"].items()}
 
 
 class AlignContract:
@@ -118,20 +144,19 @@ class AlignContract:
             "Entity", nodes("item:1", "e1", name=["stub", "entity"], price=[None, 2.0], size=[3, None])
         )
         store.align(alignment(("1", "e1")))
-        expected = {"item_id": "1", "name": "stub", "entity_name": "entity", "price": 2.0, "size": 3}
-        assert dump(store)["Entity"] == {"e1": expected}
+        names = {"name": "stub", "entity_name": "entity", "name_of": "item"}
+        assert dump(store)["Entity"] == {"e1": {"item_id": "1", **names, "price": 2.0, "size": 3}}
 
     def test_fold_keeps_an_entitys_own_name_beside_another_title(self, store: GraphStore) -> None:
         ids = [f"{prefix}{i}" for i in range(4) for prefix in ("item:", "e")]
         names = ["Same", "Same", "Title", "Own", None, "Own", "Title", None]
         store.upsert_nodes("Entity", nodes(*ids, name=names))
         store.align(alignment(*((str(i), f"e{i}") for i in range(4))))
-        got = {k: (v.get("name"), v.get("entity_name")) for k, v in dump(store)["Entity"].items()}
-        assert got == {
-            "e0": ("Same", None),
-            "e1": ("Title", "Own"),
-            "e2": ("Own", None),
-            "e3": ("Title", None),
+        assert _names(store) == {
+            "e0": ("Same", None, "both"),
+            "e1": ("Title", "Own", "item"),
+            "e2": ("Own", None, None),
+            "e3": ("Title", None, "item"),
         }
 
     def test_conflicts(self, store: GraphStore) -> None:
@@ -229,6 +254,60 @@ class AlignContract:
         got = dump(store)
         assert got["Entity"] == {"right": {"item_id": "1"}}
         assert list(got["PURCHASED"]) == [("u", "right", "s")]
+
+    def test_a_title_goes_where_its_item_goes_and_an_own_name_stays(self, store: GraphStore) -> None:
+        _load_facts(store)
+        store.upsert_nodes("Entity", nodes("item:1", "x", name=["Title", "Own"]))
+        store.align(alignment(("1", "e1")))
+        assert _names(store)["e1"] == ("Title", "One", "item")
+        store.align(alignment(("1", "x")), move=True)
+        assert _names(store) == {
+            "e1": ("One", None, None),
+            "e2": ("Two", None, None),
+            "x": ("Title", "Own", "item"),
+        }
+        store.align(alignment(("1", "item:1")), move=True)
+        assert _names(store)["item:1"] == ("Title", None, None) and _names(store)["x"] == ("Own", None, None)
+        store.align(alignment(("1", "wrong")), move=True)
+        assert _names(store)["wrong"] == ("Title", None, "item")
+        store.align(alignment(("1", "e2")), move=True)
+        assert "wrong" not in _names(store), "a title is nothing that a left node holds"
+        assert _names(store)["e2"] == ("Title", "Two", "item")
+
+    def test_names_after_a_move_are_those_of_an_alignment_from_the_beginning(self, store: GraphStore) -> None:
+        _load_named(store)
+        pairs = [(item, to) for item, _, to in _CASES]
+        store.align(alignment(*pairs))
+        expected = dump(store)
+        assert {e: n for e, n in _names(store).items() if e[0] == "b"} == {
+            f"b{i}": (title or own, own if title and title != own else None, _whose(title, own))
+            for i, (title, _, own) in enumerate(_NAMES)
+        }
+        store.clear()
+        _load_named(store)
+        store.align(alignment(*((item, left) for item, left, _ in _CASES)))
+        before = dump(store)
+        assert store.align(alignment(*pairs), move=True).moved == len(_CASES)
+        assert dump(store) == expected
+        store.align(alignment(*pairs), move=True)
+        assert dump(store) == expected
+        store.align(alignment(*((item, left) for item, left, _ in _CASES)), move=True)
+        assert dump(store) == before, "and back again"
+
+    def test_names_of_items_that_change_places(self, store: GraphStore) -> None:
+        ends = [left for _, left, _ in _CASES]
+        goals = [*ends[1:], ends[0]]  # one long cycle, and then pairs that swap
+        swapped = [ends[i ^ 1] for i in range(len(ends))]
+        dumps = []
+        for turns in ((ends, goals, swapped), (goals,), (swapped,)):
+            store.clear()
+            _load_named(store)
+            for turn in turns:
+                pairs = [(item, entity) for (item, _, _), entity in zip(_CASES, turn, strict=True)]
+                assert store.align(alignment(*pairs), move=True).conflicts.num_rows == 0
+                dumps.append(dump(store))
+        _, cycled, swaps, *straight = dumps
+        assert [cycled, swaps] == straight
 
     def test_an_item_can_be_taken_back_from_its_entity(self, store: GraphStore) -> None:
         _load_facts(store)

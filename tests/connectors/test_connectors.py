@@ -144,6 +144,11 @@ def test_features_types_names_and_text(tmp_path: Path) -> None:
         collect("features", path, columns=("prize",))
     with pytest.raises(ConnectorError, match="'id' cannot be a property"):
         collect("features", write(tmp_path, "u.csv", "user,id\na,b\n"), of="user")
+    named = write(tmp_path, "n.csv", "entity,entity_name\nm.1,Heat\n")
+    with pytest.raises(ConnectorError, match="'entity_name' cannot be a property"):
+        collect("features", named, of="entity")
+    got = collect("features", named, of="entity", name_column="entity_name")
+    assert got.features == {"entity": [{"key": "m.1", "name": "Heat"}]}
 
 
 def test_recbole_folder(tmp_path: Path) -> None:
