@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from kgkit.aggregate import Pairs
 from kgkit.items import is_stub, item_nodes
 from kgkit.names import COLUMNS, Names
+from kgkit.native.id_set import IdSet
 from kgkit.records import Alignments, AttributeFacts, Facts, Features, Purchases, Reject
 from kgkit.schema import ITEM_PREFIX
 
@@ -78,8 +79,8 @@ class Writer:
             self._rows += table.num_rows
             self._bytes += table.nbytes  # long texts are many bytes in few rows
             if self._rows >= min(self._buffer, _ROWS) or self._bytes >= _BYTES:
+                self._write_features()  # first: an entity that is made with its name need not be changed for it
                 self._write_facts()
-                self._write_features()
                 self._write_attributes()
                 self._rows = self._bytes = 0
                 self._flushed(self._taken)
@@ -281,12 +282,13 @@ def _numbered_relations(facts: pa.Table) -> pa.Table:
 
 def _numbered_ends(facts: pa.Table) -> tuple[pa.Table, pa.Array]:
     """The same with heads and tails as one dictionary, and that: ids are hashed once, whatever a store does with them."""
-    chunks = [*facts["head"].chunks, *facts["tail"].chunks]
-    both = pa.chunked_array(chunks, pa.string()).dictionary_encode().combine_chunks()
-    for at, name in enumerate(("head", "tail")):
-        part = both.slice(at * facts.num_rows, facts.num_rows)
-        facts = facts.set_column(facts.column_names.index(name), name, part)
-    return facts, both.dictionary
+    ids = IdSet()
+    numbers = {name: ids.encode(facts[name]).astype(np.int32) for name in ("head", "tail")}
+    texts = ids.to_arrow().cast(pa.string())
+    for name, of in numbers.items():
+        column = pa.DictionaryArray.from_arrays(pa.array(of), texts)
+        facts = facts.set_column(facts.column_names.index(name), name, column)
+    return facts, texts
 
 
 def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -48,39 +48,54 @@ static uint64_t probe(const uint64_t *slots, int32_t bits, const uint8_t *arena,
     return at;
 }
 
-/* found[i] = 1 if string i (text at offsets[i] .. offsets[i + 1]) is in the set. */
+/* Hashes of `many` strings, whose slots are on their way from memory from then on. */
+static void begin(const uint64_t *slots, int32_t bits, uint64_t seed, const uint8_t *text, const int64_t *offsets,
+                  int64_t many, uint32_t *h)
+{
+    for (int64_t j = 0; j < many; j++) {
+        h[j] = hash(text + offsets[j], offsets[j + 1] - offsets[j], seed);
+        __builtin_prefetch(slots + (h[j] >> (32 - bits)));
+    }
+}
+
+/* number[i] = the number of string i (text at offsets[i] .. offsets[i + 1]), -1 if it is not in the set. */
 void kgkit_id_set_find(const uint64_t *slots, int32_t bits, uint64_t seed, const uint8_t *arena, const int64_t *starts,
-                       const uint8_t *text, const int64_t *offsets, int64_t n, uint8_t *found)
+                       const uint8_t *text, const int64_t *offsets, int64_t n, int64_t *number)
 {
     uint32_t h[BLOCK];
     for (int64_t first = 0; first < n; first += BLOCK) {
         const int64_t many = n - first < BLOCK ? n - first : BLOCK;
+        const int64_t *o = offsets + first;
+        begin(slots, bits, seed, text, o, many, h);
         for (int64_t j = 0; j < many; j++) {
-            const int64_t *o = offsets + first + j;
-            h[j] = hash(text + o[0], o[1] - o[0], seed);
-            __builtin_prefetch(slots + (h[j] >> (32 - bits)));
-        }
-        for (int64_t j = 0; j < many; j++) {
-            const int64_t *o = offsets + first + j;
-            found[first + j] = slots[probe(slots, bits, arena, starts, text + o[0], o[1] - o[0], h[j])] != 0;
+            const uint64_t slot = slots[probe(slots, bits, arena, starts, text + o[j], o[j + 1] - o[j], h[j])];
+            number[first + j] = (int64_t)(uint32_t)slot - 1; /* of a free slot -1 */
         }
     }
 }
 
-/* Adds n strings to a set of `count`, and returns how many it has then. There must be room for all of them. */
+/* Adds n strings to a set of `count`, and returns how many it has then. There must be room for all of them.
+ * number[i] = the number that string i has from then on, unless `number` is null. */
 int64_t kgkit_id_set_add(uint64_t *slots, int32_t bits, uint64_t seed, uint8_t *arena, int64_t *starts, int64_t count,
-                         const uint8_t *text, const int64_t *offsets, int64_t n)
+                         const uint8_t *text, const int64_t *offsets, int64_t n, int64_t *number)
 {
-    for (int64_t i = 0; i < n; i++) {
-        const uint8_t *own = text + offsets[i];
-        const int64_t length = offsets[i + 1] - offsets[i];
-        const uint32_t h = hash(own, length, seed);
-        const uint64_t at = probe(slots, bits, arena, starts, own, length, h);
-        if (slots[at])
-            continue;
-        memcpy(arena + starts[count], own, (size_t)length);
-        starts[count + 1] = starts[count] + length;
-        slots[at] = (uint64_t)h << 32 | (uint64_t)(++count);
+    uint32_t h[BLOCK];
+    for (int64_t first = 0; first < n; first += BLOCK) {
+        const int64_t many = n - first < BLOCK ? n - first : BLOCK;
+        const int64_t *o = offsets + first;
+        begin(slots, bits, seed, text, o, many, h);
+        for (int64_t j = 0; j < many; j++) {
+            const uint8_t *own = text + o[j];
+            const int64_t length = o[j + 1] - o[j];
+            const uint64_t at = probe(slots, bits, arena, starts, own, length, h[j]);
+            if (!slots[at]) {
+                memcpy(arena + starts[count], own, (size_t)length);
+                starts[count + 1] = starts[count] + length;
+                slots[at] = (uint64_t)h[j] << 32 | (uint64_t)(++count);
+            }
+            if (number)
+                number[first + j] = (int64_t)(uint32_t)slots[at] - 1;
+        }
     }
     return count;
 }

@@ -1,4 +1,4 @@
-"""A set of ids that Arrow columns are looked up in, batch after batch: the filter of a stream."""
+"""A set of ids that Arrow columns are looked up in, batch after batch: the filter of a stream, and its numbering."""
 
 from __future__ import annotations
 
@@ -48,15 +48,32 @@ class IdSet:
             self._ids.add(part.drop_null() if part.null_count else part)
         return len(self) - before
 
+    def encode(self, ids: pa.Array | pa.ChunkedArray) -> Ints:
+        """Adds strings [B], and returns their numbers, int64 [B]: 0, 1, .. in the order in which they first came.
+
+        Raises ValueError for a null.
+        """
+        numbers = []
+        for part in _parts(ids):
+            if part.null_count:
+                raise ValueError("a null has no number")
+            numbers.append(self._ids.encode(part))
+        return np.concatenate([np.zeros(0, dtype=np.int64), *numbers])
+
+    def find(self, ids: pa.Array | pa.ChunkedArray) -> Ints:
+        """The numbers of strings [B], int64 [B]: -1 for those that are not in the set, and for nulls."""
+        parts = [self._found(part) for part in _parts(ids)]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+
     def contains(self, ids: pa.Array | pa.ChunkedArray) -> Bools:
         """bool [B]: which of the strings [B] are in the set. A null is not."""
-        parts = [self._found(part) for part in _parts(ids)]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+        found: Bools = self.find(ids) >= 0
+        return found
 
-    def _found(self, part: pa.Array) -> Bools:
-        found = self._ids.contains(part)
+    def _found(self, part: pa.Array) -> Ints:
+        found = self._ids.find(part)
         if part.null_count:
-            found &= np.asarray(part.is_valid(), dtype=bool)
+            found[~np.asarray(part.is_valid(), dtype=bool)] = -1
         return found
 
     def to_arrow(self) -> pa.Array:
@@ -89,18 +106,31 @@ class _Table:
         return self._count
 
     def add(self, ids: pa.Array) -> None:
+        self._add(ids, None)
+
+    def encode(self, ids: pa.Array) -> Ints:
+        numbers = np.empty(len(ids), dtype=np.int64)
+        self._add(ids, numbers)
+        return numbers
+
+    def _add(self, ids: pa.Array, numbers: Ints | None) -> None:
         text, offsets = _text(ids)
         for low in range(0, len(ids), _ROWS):
             some = offsets[low : low + _ROWS + 1]
             n = len(some) - 1
             self._make_room(n, int(some[-1] - some[0]))
             self._count = self._library.kgkit_id_set_add(
-                *self._where(), ctypes.c_int64(self._count), text, _pointer(some), ctypes.c_int64(n)
+                *self._where(),
+                ctypes.c_int64(self._count),
+                text,
+                _pointer(some),
+                ctypes.c_int64(n),
+                None if numbers is None else _pointer(numbers[low:]),
             )
 
-    def contains(self, ids: pa.Array) -> Bools:
+    def find(self, ids: pa.Array) -> Ints:
         text, offsets = _text(ids)
-        found = np.empty(len(ids), dtype=bool)
+        found = np.empty(len(ids), dtype=np.int64)
         self._library.kgkit_id_set_find(
             *self._where(), text, _pointer(offsets), ctypes.c_int64(len(ids)), _pointer(found)
         )
@@ -149,16 +179,21 @@ class _Plain:
     """The same without a compiler."""
 
     def __init__(self) -> None:
-        self._ids: dict[str, None] = {}
+        self._ids: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def add(self, ids: pa.Array) -> None:
-        self._ids.update(dict.fromkeys(ids.to_pylist()))
+        self.encode(ids)
 
-    def contains(self, ids: pa.Array) -> Bools:
-        return np.fromiter((key in self._ids for key in ids.to_pylist()), dtype=bool, count=len(ids))
+    def encode(self, ids: pa.Array) -> Ints:
+        held = self._ids
+        numbers = (held.setdefault(key, len(held)) for key in ids.to_pylist())
+        return np.fromiter(numbers, dtype=np.int64, count=len(ids))
+
+    def find(self, ids: pa.Array) -> Ints:
+        return np.fromiter((self._ids.get(key, -1) for key in ids.to_pylist()), np.int64, count=len(ids))
 
     def to_arrow(self) -> pa.Array:
         import pyarrow as pa

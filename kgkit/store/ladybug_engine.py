@@ -33,6 +33,7 @@ import pyarrow as pa
 
 from kgkit.errors import ReadOnlyStoreError, RetryableStoreError, StoreError
 from kgkit.schema import identifier
+from kgkit.store.ladybug_known import KnownNodes
 
 ARROW_CHUNK = 2_000_000  # rows a chunk of the engine's Arrow collector; larger is faster, up to here
 READ_TRIES = 5
@@ -54,6 +55,7 @@ class Engine:
         self._transaction: ladybug.Connection | None = None
         self._lock_file: int | None = None if read_only else _lock(path)
         self._stamp: Stamp = ()
+        self.known: dict[str, KnownNodes] = {}  # by label; see kgkit.store.ladybug_known
         try:
             self._database = self._open_database()
         except BaseException:
@@ -94,6 +96,8 @@ class Engine:
     # -- statements ----------------------------------------------------------------------------------------------
     def rows(self, cypher: str, params: Mapping[str, Any] | None = None) -> list[list[Any]]:
         """Runs one statement and returns its rows. Arrow tables may be parameters (`LOAD FROM $t`)."""
+        if "DELETE" in cypher or "DROP TABLE" in cypher:
+            self.known.clear()
 
         def run(connection: ladybug.Connection) -> list[list[Any]]:
             return list(_execute(connection, cypher, params).get_all())
@@ -121,6 +125,9 @@ class Engine:
         self, cypher: str, params: Mapping[str, Any], *, write: bool
     ) -> tuple[list[str], list[list[Any]]]:
         """Runs people's own Cypher: one statement, read-only unless `write`. Returns column names and rows."""
+
+        if write:
+            self.known.clear()
 
         def run(connection: ladybug.Connection) -> tuple[list[str], list[list[Any]]]:
             if not write:
@@ -150,6 +157,7 @@ class Engine:
                 try:
                     yield
                 except BaseException:
+                    self.known.clear()
                     with contextlib.suppress(RuntimeError):
                         connection.execute("ROLLBACK")
                     raise
@@ -245,6 +253,7 @@ class Engine:
         return ladybug.Connection(self._database)
 
     def _reopen(self) -> None:
+        self.known.clear()
         self._database.close()
         self._database = self._open_database()
 

@@ -17,6 +17,7 @@ from kgkit.arrays import Ints
 from kgkit.errors import StoreError
 from kgkit.schema import EdgeKind, identifier
 from kgkit.store.ladybug_engine import Engine
+from kgkit.store.ladybug_known import SCAN_RATIO, offsets_of_ids
 from kgkit.store.ladybug_tables import (
     codes,
     combine,
@@ -38,7 +39,6 @@ COPY_FROM = 2_000  # new nodes from which a bulk copy beats MERGE
 COPY_EDGES_FROM = (
     20_000  # a COPY rewrites what is near: 1,000 rows onto 2M take 3.5 s of CPU, by CREATE 0.04 s
 )
-SCAN_RATIO = 12  # reading a whole table beats looking ids up when there are more than 1/12 of its rows
 UPDATE_ROWS = 200_000  # rows an update statement
 KnownIds = tuple[pa.Array, Ints]  # ids, string [N], and the engine's offsets of them, int64 [N]
 
@@ -75,19 +75,26 @@ def lookup(
     engine: Engine, label: str, ids: pa.Array, properties: Sequence[str] = ()
 ) -> tuple[Ints, pa.Table]:
     """The engine's offsets of distinct ids (int64 [N], -1: not there) and their properties (table [N], nulls)."""
-    returned = ", ".join(["n.`id` AS k", "offset(id(n)) AS o", *(f"n.{identifier(p)}" for p in properties)])
-    if len(ids) * SCAN_RATIO > engine.count(label):
-        found = engine.arrow(f"MATCH (n:{identifier(label)}) RETURN {returned}", never_null=not properties)
+    offsets = offsets_of_ids(engine, label, ids)
+    there = offsets >= 0
+    if not properties or not there.any():
+        have = node_columns(engine, label)
+        nulls = pa.chunked_array([pa.nulls(len(ids))])
+        return offsets, pa.table({name: fit(name, nulls, have[name]) for name in properties})
+    returned = ", ".join(["offset(id(n))", *(f"n.{identifier(p)}" for p in properties)])
+    if there.sum() * SCAN_RATIO > engine.count(label):
+        found = engine.arrow(f"MATCH (n:{identifier(label)}) RETURN {returned}")
     else:
         found = engine.arrow(
             f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) RETURN {returned}",
-            {"t": pa.table({"c0": ids})},
+            {"t": pa.table({"c0": ids.filter(pa.array(there))})},
         )
-    found = found.rename_columns(["k", "o", *properties])
-    place = codes(ids, found["k"].combine_chunks() if found.num_rows else pa.array([], pa.string()))
-    where = pa.array(place, mask=place < 0)
-    offsets = np.asarray(pc.fill_null(found["o"].cast(pa.int64()).take(where), -1), dtype=np.int64).copy()
-    return offsets, found.select(list(properties)).take(where)
+    found = found.rename_columns(["", *properties])
+    at = np.asarray(found[""], dtype=np.int64)
+    row = np.full(2 + int(max(at.max(), offsets.max())), -1, dtype=np.int64)  # the last is of offset -1
+    row[at] = np.arange(len(at))
+    where = row[offsets]
+    return offsets, found.select(list(properties)).take(pa.array(where, mask=where < 0))
 
 
 def add_nodes(engine: Engine, label: str, batch: pa.Table) -> None:

@@ -1,0 +1,80 @@
+"""Where the embedded engine keeps the nodes of a label, by id: looked up without reading all ids again for every batch.
+
+The engine's own key index answers some hundred thousand look-ups a second; a scan of all ids and a hash table of them
+costs as much again for every batch. Here both are done once, and from then on only what is new is read. An engine has
+one writer, and its `Engine` forgets all of this before anything is deleted or rolled back: until then a node stays where
+it is, and as many nodes as are known are all there are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from kgkit.arrays import Ints
+from kgkit.native.id_set import IdSet
+from kgkit.schema import identifier
+
+if TYPE_CHECKING:
+    from kgkit.store.ladybug_engine import Engine
+
+SCAN_RATIO = 12  # reading a whole table beats looking ids up when there are more than 1/12 of its rows
+MOST = 20_000_000  # nodes, at some 50 bytes each: of more nothing is kept
+
+
+class KnownNodes:
+    """The engine's offsets of all nodes of a label, by id."""
+
+    def __init__(self, label: str) -> None:
+        self._nodes = f"MATCH (n:{identifier(label)})"
+        self._label = label
+        self._forget()
+
+    def _forget(self) -> None:
+        self._ids, self._offsets = IdSet(), np.zeros(0, dtype=np.int64)
+
+    def find(self, engine: Engine, ids: pa.Array, count: int) -> Ints:
+        """The offsets of ids, int64 [N], -1 for those that are no nodes. count: how many nodes there are."""
+        if len(self._offsets) != count:
+            # New ones come last, unless there were gaps that the engine filled.
+            self._read(engine, f"WHERE offset(id(n)) > {int(self._offsets.max(initial=-1))}")
+        if len(self._offsets) != count:
+            self._forget()
+            self._read(engine, "")
+        place = self._ids.find(ids)
+        found: Ints = np.append(self._offsets, -1)[place]  # place -1 is the last
+        return found
+
+    def _read(self, engine: Engine, where: str) -> None:
+        found = engine.arrow(f"{self._nodes} {where} RETURN n.`id`, offset(id(n))", never_null=True)
+        self._ids.add(found.column(0))
+        self._offsets = np.append(self._offsets, np.asarray(found.column(1), dtype=np.int64))
+
+
+def offsets_of_ids(engine: Engine, label: str, ids: pa.Array) -> Ints:
+    """The engine's offsets of distinct ids, string [N]: int64 [N], -1 for those that are no nodes of the label."""
+    count = engine.count(label)
+    many = len(ids) * SCAN_RATIO > count
+    # Within a transaction new nodes have offsets for the time being.
+    if engine.in_transaction or engine.read_only or count > MOST or not (many or label in engine.known):
+        return _asked(engine, label, ids, many)
+    return engine.known.setdefault(label, KnownNodes(label)).find(engine, ids, count)
+
+
+def _asked(engine: Engine, label: str, ids: pa.Array, many: bool) -> Ints:
+    """The same, with nothing kept."""
+    if many:
+        known = KnownNodes(label)
+        return known.find(engine, ids, engine.count(label))
+    found = engine.arrow(
+        f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) RETURN c0, offset(id(n))",
+        {"t": pa.table({"c0": ids})},
+    )
+    asked = IdSet()
+    asked.add(ids)
+    offsets = np.full(len(ids), -1, dtype=np.int64)
+    if found.num_rows:
+        offsets[asked.find(found.column(0))] = np.asarray(found.column(1), dtype=np.int64)
+    return offsets
