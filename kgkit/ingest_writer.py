@@ -91,9 +91,9 @@ class Writer:
 
     def finish(self) -> None:
         """Writes what is held."""
-        self._write_facts()
         self._write_alignments()
         self._write_features()
+        self._write_facts()
         self._write_attributes()
         self._write_pairs()
 

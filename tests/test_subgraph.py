@@ -127,6 +127,11 @@ def test_id_set_takes_every_shape_of_strings(ids: IdSet) -> None:
     assert ids.add(pa.array([], pa.string())) == 0
     expected = ["m.1", "", "été", "m.0123456789abcdef", "nul\0nul", "m.2", "m.3"]
     assert ids.to_arrow().to_pylist() == expected
+    assert ids.find(asked).tolist() == [5, -1, 1, 2, -1, -1, -1, 4]
+    assert ids.encode(pa.chunked_array([["m.9", "m.2"], ["m.9", "m.10", ""]])).tolist() == [7, 5, 7, 8, 1]
+    assert ids.to_arrow().to_pylist() == [*expected, "m.9", "m.10"]
+    with pytest.raises(ValueError, match="null"):
+        ids.encode(pa.array(["m.9", None]))
 
 
 def test_id_set_is_exact_where_hashes_collide(ids: IdSet) -> None:
@@ -140,6 +145,10 @@ def test_id_set_is_exact_where_hashes_collide(ids: IdSet) -> None:
     assert len(ids) == n
     assert ids.contains(text).tolist() == inside.to_pylist()
     assert ids.to_arrow().equals(members.cast(pa.large_string()))
+    assert ids.encode(members).tolist() == list(range(n))
+    numbers = ids.encode(text.take(pa.array(np.arange(2 * n - 1, -1, -1))))  # backwards: half of them are new
+    assert numbers[0] == n
+    assert sorted(numbers.tolist()) == list(range(2 * n))
 
 
 def test_id_set_grows_hop_by_hop(ids: IdSet) -> None:

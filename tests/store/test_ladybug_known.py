@@ -1,0 +1,88 @@
+"""What is kept of where nodes stand is never older than the graph: after every kind of write, look-ups are those of a
+store that was opened anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from kgkit.errors import StoreError
+from kgkit.store.ladybug import LadybugStore
+from kgkit.store.ladybug_known import offsets_of_ids
+
+
+def nodes(ids: list[str]) -> pa.Table:
+    return pa.table({"id": pa.array(ids, pa.string())})
+
+
+def facts(pairs: list[tuple[str, str]]) -> pa.Table:
+    heads, tails = (pa.array(end, pa.string()) for end in zip(*pairs, strict=True))
+    return pa.table({"head": heads, "relation": pa.array(["r"] * len(pairs)), "tail": tails})
+
+
+def check(store: LadybugStore) -> None:
+    """Compares with what the engine says of every node, and of ids that are none."""
+    engine = store._writer
+    there = {row[0]: row[1] for row in engine.rows("MATCH (n:Entity) RETURN n.id, offset(id(n))")}
+    asked = [*there, "nobody", *(f"gone{i}" for i in range(5))]
+    found = offsets_of_ids(engine, "Entity", pa.array(asked))
+    assert found.tolist() == [there.get(id, -1) for id in asked]
+
+
+def test_after_every_write(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with LadybugStore(tmp_path / "g") as store:
+        number = 0
+        alive: list[str] = []
+        for step in range(120):
+            kind = rng.integers(0, 7)
+            some = [alive[i] for i in rng.permutation(len(alive))[:5]]
+            new = [f"n{number + i}" for i in range(int(rng.integers(1, 5000 if step % 20 == 0 else 6)))]
+            if kind == 0:
+                store.upsert_nodes("Entity", nodes([*new, *some]))
+                alive, number = alive + new, number + len(new)
+            elif kind == 1 and some:
+                store.delete_nodes("Entity", some)
+                alive = [id for id in alive if id not in some]
+            elif kind == 2 and some:
+                pairs = list(zip(new, [some[0]] * len(new), strict=True))
+                store.upsert_edges("FACT", facts(pairs), missing="create")
+                alive, number = alive + new, number + len(new)
+            elif kind == 3:
+                store.query("CREATE (:Entity {id: $id})", {"id": new[0]}, write=True)
+                alive, number = [*alive, new[0]], number + 1
+            elif kind == 4 and some:
+                store.query("MATCH (n:Entity {id: $id}) DETACH DELETE n", {"id": some[0]}, write=True)
+                alive.remove(some[0])
+            elif kind == 5:
+                table = pa.table({"item": [f"i{step}"], "entity": [new[0]]})
+                store.align(table)
+                alive, number = [*alive, new[0]], number + 1
+            else:
+                with pytest.raises(StoreError):
+                    store.upsert_edges("FACT", facts([(new[0], "nobody")]), missing="error")
+            check(store)
+        store.clear()
+        check(store)
+
+
+def test_after_a_transaction_that_failed(tmp_path: Path) -> None:
+    with LadybugStore(tmp_path / "g") as store:
+        store.upsert_nodes("Entity", nodes(["a", "b"]))
+        check(store)
+        engine = store._writer
+
+        def fail() -> None:
+            with engine.transaction():
+                store.upsert_nodes("Entity", nodes(["c", "d"]))
+                assert offsets_of_ids(engine, "Entity", pa.array(["a", "c"])).min() >= 0
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            fail()
+        check(store)
+        store.upsert_nodes("Entity", nodes(["e"]))
+        check(store)
