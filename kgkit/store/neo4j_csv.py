@@ -1,7 +1,8 @@
 """A graph, read through the port, as the CSV files that Neo4j's offline importer takes.
 
-Nodes are numbered here, so that relationships name their ends by small integers. A text is quoted and a null is not,
-which is how the importer tells an empty text from none.
+Nodes are numbered here from 0 on, in the files' order. These numbers are the importer's own for them ("actual"), so that
+it keeps no table of ids, and looks none up for the ends of relationships: a fifth of its time. A text is quoted and a
+null is not, which is how the importer tells an empty text from none.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Export:
 
     def arguments(self) -> list[str]:
         """Of `database import full`, to be run in the files' folder."""
-        out = ["--id-type=integer", f"--array-delimiter=U+{ord(BETWEEN):04X}", *self.files]
+        out = ["--id-type=actual", f"--array-delimiter=U+{ord(BETWEEN):04X}", *self.files]
         out.append(f"--read-buffer-size={max(4 << 20, 4 * self.longest)}")
         if self.multiline:
             out += [f"--multiline-fields={','.join(self.multiline)}", "--multiline-fields-format=v2"]
