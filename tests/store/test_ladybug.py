@@ -360,3 +360,18 @@ def test_a_file_from_before_facts_had_labels(tmp_path: Path) -> None:
             ("a", "b", "r"): {"relation": "r", "source": "s", "split": "train", "time": 1},
             ("b", "a", "r"): {"relation": "r", "split": "test", "time": 2},
         }
+
+
+@pytest.mark.parametrize(
+    ("low", "first", "every"), [(147380404730, 25_000, 125_000), (595085220939, 38_000, 152_000)]
+)
+def test_no_key_is_lost_when_a_table_grows_manifold(tmp_path: Path, low: int, first: int, every: int) -> None:
+    """Of these keys one COPY of the rest loses one or two, each time (see the hazards in ladybug_engine)."""
+    ids = pa.array([f"m.{i:x}" for i in range(low, low + every)])
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_nodes("Entity", pa.table({"id": ids.slice(0, first)}))
+        store.upsert_nodes("Entity", pa.table({"id": ids.slice(first)}))
+        found = store._writer.rows(
+            "LOAD FROM $t MATCH (n:Entity {id: c0}) RETURN count(*)", {"t": pa.table({"c0": ids})}
+        )
+        assert found == [[every]]
