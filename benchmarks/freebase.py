@@ -33,6 +33,7 @@ from benchmarks.common import (
     timed,
 )
 from benchmarks.environments import peer_python
+from kgkit.bulk import bulk_road
 from kgkit.config import make_config
 from kgkit.ingest import ingest
 from kgkit.records import Facts, Features, Progress
@@ -64,8 +65,13 @@ def whole(dump: Path, store: str) -> dict[str, Any]:
     """`kgkit ingest freebase DUMP` into an empty store."""
     connector = load_connector("freebase")()
     config = make_config(connector.Config, {"paths": (dump,)})
+
+    def command() -> Any:
+        with bulk_road(graph, [dump], "auto", say) as target:
+            return ingest(connector, config, target)
+
     with empty_store(store) as graph:
-        seconds, report = timed(ingest, connector, config, graph)
+        seconds, report = timed(command)
         (source,) = report.sources
         facts = graph.stats()["relationships"]["FACT"]
     return {"triples": source.rows, "kept": source.rows - sum(source.left_out.values()), "facts": facts,
