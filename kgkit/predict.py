@@ -8,20 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from kgkit.config import make_config, unknown_name
 from kgkit.errors import ConfigError
-from kgkit.lazy import np
+from kgkit.lazy import np, pa, pc
 from kgkit.missing import Side
 from kgkit.model import LinkPredictor
-from kgkit.nn.similarity import to_all
 from kgkit.registry import load_model
 from kgkit.schema import embedding_property, identifier
 
 if TYPE_CHECKING:
-    from kgkit.arrays import Bools, Floats, Ints
+    from kgkit.arrays import Floats
     from kgkit.store.port import GraphStore
 
 
@@ -144,32 +140,30 @@ def predict(
     if not issubclass(cls, LinkPredictor):
         raise ConfigError(f"{run.plugin} is a {cls.task} model, which does not predict facts: try distmult")
     model = cls(make_config(cls.Config, run.parameters))
+    known = _ends(store, relation, side, given)
+    out = (known if new_only else set()) | ({given.id} - known)
+    most = top + len(out)
     try:
-        ids, scores = _from_graph(store, model, run, given, relation, side)
+        found = _from_graph(store, model, run, given, relation, side, most, types)
     except KeyError:  # a table that the graph does not hold: filters, matrices
         tell(f"not all weights of {run.plugin} are in the graph: answering from the folder of run {run.id}")
-        ids, scores = _from_folder(store, runs, run, given, relation, side)
-    known = _ends(store, relation, side, given)
-    keep = np.ones(len(ids), dtype=bool)
-    if given.id not in known:
-        keep &= ~_among(ids, {given.id})
-    if new_only:
-        keep &= ~_among(ids, known)
-    rows = np.flatnonzero(keep & np.isfinite(scores))
-    rows = rows[np.argsort(-scores[rows], kind="stable")]
-    rows = _observed(store, relation, side, ids, rows, top) if types else rows[:top]
-    best = ids.take(pa.array(rows)).to_pylist()
-    named = named_nodes(store, best)
-    return [
-        Prediction(named[id], float(scores[row]), rank, id in known)
-        for rank, (id, row) in enumerate(zip(best, rows.tolist(), strict=True), 1)
-    ]
+        found = _from_folder(store, runs, run, given, relation, side, most, types)
+    best = [(id, score) for id, score in found if id not in out][:top]
+    named = named_nodes(store, [id for id, _ in best])
+    return [Prediction(named[id], score, rank, id in known) for rank, (id, score) in enumerate(best, 1)]
 
 
 def _from_graph(
-    store: GraphStore, model: LinkPredictor, run: Standing, given: Node, relation: str, side: Side
-) -> tuple[pa.Array, Floats]:
-    """Ids of all entities with a vector, sorted, and their scores. Raises KeyError for a model that needs more tables."""
+    store: GraphStore,
+    model: LinkPredictor,
+    run: Standing,
+    given: Node,
+    relation: str,
+    side: Side,
+    most: int,
+    types: bool,
+) -> list[tuple[str, float]]:
+    """The best answers by the vectors in the graph, with scores. Raises KeyError for a model that needs more tables."""
     from kgkit.train.kge_model import KGEModel
 
     if not isinstance(model, KGEModel) or type(model).answers is not KGEModel.answers:
@@ -183,13 +177,10 @@ def _from_graph(
     p: Any = {entity_table: entity, relation_table: relations}
     first: Any = np.zeros(1, dtype=np.int64)  # the only row of these tables
     query: Any = model.tail_query(p, first, first) if side == "tail" else model.head_query(p, first, first)
-    prop = embedding_property(run.plugin)
-    found = store.score_vectors("Entity", prop, query[0], model.similarity)
-    if found is None:
-        ids, table = store.read_vectors("Entity", prop)
-        found = ids, to_all(model.similarity, query[0], table)
-    order = pc.sort_indices(found[0])
-    return found[0].take(order), found[1][np.asarray(order)]
+    return store.best_scored(
+        embedding_property(run.plugin), query[0].tolist(), model.similarity, most,
+        relation=relation if types else None, side=side,
+    )  # fmt: skip
 
 
 def _vector(store: GraphStore, label: str, id: str, run: Standing) -> Floats:
@@ -205,8 +196,15 @@ def _vector(store: GraphStore, label: str, id: str, run: Standing) -> Floats:
 
 
 def _from_folder(
-    store: GraphStore, runs: Path, run: Standing, given: Node, relation: str, side: Side
-) -> tuple[pa.Array, Floats]:
+    store: GraphStore,
+    runs: Path,
+    run: Standing,
+    given: Node,
+    relation: str,
+    side: Side,
+    most: int,
+    types: bool,
+) -> list[tuple[str, float]]:
     """The same by the model that the run's folder holds, in seconds. Raises ConfigError when the graph has changed."""
     import torch
 
@@ -223,52 +221,25 @@ def _from_folder(
         query = model.tail_queries(entity, rel) if side == "tail" else model.head_queries(rel, entity)
         candidates = model.candidates(int(rel) if model.relational else None)
         scores = crossed(model.similarity, query, candidates)[0].float().cpu().numpy()
-    return graph.entities.ids, scores
+    rows = np.flatnonzero(np.isfinite(scores))
+    if types:
+        observed = pa.array(sorted(_ends(store, relation, side)), pa.string())
+        rows = rows[np.asarray(pc.is_in(graph.entities.keys(rows), value_set=observed))]
+    rows = rows[np.argsort(-scores[rows], kind="stable")][:most]
+    return list(zip(graph.entities.keys(rows).to_pylist(), scores[rows].tolist(), strict=True))
 
 
-def _observed(store: GraphStore, relation: str, side: Side, ids: pa.Array, rows: Ints, top: int) -> Ints:
-    """The first `top` rows, int64 [N], best first, whose entity is observed at that end of the relation.
-
-    Asked for some at a time: the best answers mostly are, and a relation may have as many ends as the graph has nodes.
-    """
-    found: list[int] = []
-    at, step = 0, max(200, 4 * top)
-    while at < len(rows) and len(found) < top:
-        some = rows[at : at + step]
-        texts = ids.take(pa.array(some)).to_pylist()
-        ends = _ends(store, relation, side, among=texts)
-        found += [row for row, id in zip(some.tolist(), texts, strict=True) if id in ends]
-        at, step = at + step, step * 4
-    return np.array(found[:top], dtype=np.int64)
-
-
-def _ends(
-    store: GraphStore,
-    relation: str,
-    side: Side,
-    given: Node | None = None,
-    among: Sequence[str] | None = None,
-) -> set[str]:
-    """The ids observed at an end of a relation: with `given` at the other end, of those `among`."""
+def _ends(store: GraphStore, relation: str, side: Side, given: Node | None = None) -> set[str]:
+    """The ids observed at an end of a relation; with `given`, of facts that have it at the other end."""
     native = store.capabilities.relationship_types == "native"
     type_ = identifier(relation) if native else "FACT"
     asked, other = ("b", "a") if side == "tail" else ("a", "b")
     where = [] if native else ["f.relation = $relation"]
     where += [] if given is None else [f"{other}.id = $given"]
-    # Each by its key: a list of thousands to be IN is gone through for every fact.
-    start = "" if among is None else f"UNWIND $among AS one MATCH ({asked}:Entity {{id: one}}) "
-    query = f"{start}MATCH (a:Entity)-[f:{type_}]->(b:Entity) " + (
-        f"WHERE {' AND '.join(where)} " if where else ""
-    )
+    query = f"MATCH (a:Entity)-[f:{type_}]->(b:Entity) " + (f"WHERE {' AND '.join(where)} " if where else "")
     params: dict[str, Any] = {} if native else {"relation": relation}
     params |= {} if given is None else {"given": given.id}
-    params |= {} if among is None else {"among": list(among)}
     return {row[0] for row in store.query(f"{query}RETURN DISTINCT {asked}.id", params).rows}
-
-
-def _among(ids: pa.Array, wanted: set[str]) -> Bools:
-    found: Bools = np.asarray(pc.is_in(ids, value_set=pa.array(sorted(wanted), pa.string())))
-    return found
 
 
 def named_nodes(store: GraphStore, ids: Sequence[str]) -> dict[str, Node]:

@@ -15,7 +15,7 @@ from kgkit.evaluate.triple_split import TripleSplit
 from kgkit.graph import TrainingGraph, Triples
 from kgkit.missing import SIDES, Side, Slots
 from kgkit.model import LinkPredictor, ModelConfig, Paper
-from kgkit.nn.similarity import SIMILARITIES, Candidates, Similarity, paired, to_all
+from kgkit.nn.similarity import SIMILARITIES, Candidates, Similarity, paired
 from kgkit.run import Run
 from kgkit.testing.toy import toy_graph
 
@@ -101,14 +101,6 @@ def test_answers_equal_a_naive_twin(similarity: Similarity, side: Side, types: b
             strict=True,
         )
         assert list(got) == expected
-
-
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_one_query_in_numpy_scores_as_in_torch(similarity: Similarity) -> None:
-    rng = np.random.default_rng(4)
-    query, table = (rng.normal(size=s).astype(np.float32) for s in ((6,), (20, 6)))
-    expected = paired(similarity, torch.from_numpy(query), Candidates(torch.from_numpy(table)))
-    np.testing.assert_allclose(to_all(similarity, query, table), expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("side", ["tail", "head", "both"])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+import kgkit.store.open
 from kgkit import __version__
 from kgkit.errors import KgkitError
 
@@ -31,8 +33,26 @@ COMMANDS = (
     "demo",
 )
 
+
+class Commands(TyperGroup):
+    """The commands, each imported when it is asked for: putting all together takes longer than many an answer."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # Of a mistyped one, any may be meant.
+        for name in (cmd_name,) if cmd_name in COMMANDS else COMMANDS:
+            if name not in self.commands:
+                one = typer.Typer(rich_markup_mode=None)
+                importlib.import_module(f"kgkit.cli.{name}").register(one)
+                self.commands.update(typer.main.get_group(one).commands)
+        return super().get_command(ctx, cmd_name)
+
+
 app = typer.Typer(
     name="kgkit",
+    cls=Commands,
     help="Purchase logs and knowledge graphs into a graph database, models trained on it, answers back into it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -55,15 +75,12 @@ def root(
     """Purchase logs and knowledge graphs into a graph database, models trained on it, answers back into it."""
 
 
-for _name in COMMANDS:
-    importlib.import_module(f"kgkit.cli.{_name}").register(app)
-
-
 def main() -> None:
     """Entry point of the `kgkit` script."""
     # Imports make objects by the hundred thousand that stay: looking for garbage among them is a tenth of a short
     # command's time at Python's own threshold of 700.
     gc.set_threshold(50_000, 20, 100)
+    kgkit.store.open.in_command = True
     try:
         app()
     except KgkitError as error:

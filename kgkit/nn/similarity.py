@@ -16,12 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kgkit.lazy import np, torch
+from kgkit.lazy import torch
 from kgkit.native.distance import crossed_similarity
 
 if TYPE_CHECKING:
-    from kgkit.arrays import Floats
-
     Tensor = torch.Tensor
 
 Similarity = Literal["dot", "l1", "l2", "l2-squared", "modulus"]
@@ -78,22 +76,3 @@ def crossed(similarity: Similarity, queries: Tensor, candidates: Candidates) -> 
     else:
         score = paired(similarity, queries[:, None], Candidates(e))
     return score if candidates.bias is None else score + candidates.bias
-
-
-def to_all(similarity: Similarity, query: Floats, table: Floats) -> Floats:
-    """Scores of one query with every candidate, without torch: float32 [d] and [N, d] -> [N]."""
-    score: Floats
-    if similarity == "dot":
-        score = table @ query
-        return score
-    difference = table - query
-    if similarity == "l1":
-        score = -np.abs(difference, out=difference).sum(1)
-    elif similarity == "modulus":
-        half = len(query) // 2
-        squared = np.square(difference, out=difference)
-        score = -np.sqrt(squared[:, :half] + squared[:, half:]).sum(1)  # half the time of np.hypot
-    else:
-        squared = np.einsum("nd,nd->n", difference, difference)
-        score = -squared if similarity == "l2-squared" else -np.sqrt(squared)
-    return score

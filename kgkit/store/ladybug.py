@@ -10,16 +10,12 @@ import decimal
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from kgkit.arrays import Floats, Ints
 from kgkit.errors import ReadOnlyStoreError, StoreError
+from kgkit.lazy import LazyModule, np, pa, pc
 from kgkit.schema import EDGES, NODES, EdgeKind, identifier
-from kgkit.store import ladybug_align, ladybug_answers, ladybug_tables, ladybug_write
+from kgkit.store import ladybug_tables
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.port import (
     AlignStats,
@@ -35,12 +31,22 @@ from kgkit.store.port import (
 )
 from kgkit.store.rows import last_of_each
 
+if TYPE_CHECKING:
+    from kgkit.arrays import Floats, Ints
+    from kgkit.store import ladybug_align, ladybug_answers, ladybug_write
+else:  # readers never need them
+    ladybug_align = LazyModule("kgkit.store.ladybug_align")
+    ladybug_answers = LazyModule("kgkit.store.ladybug_answers")
+    ladybug_write = LazyModule("kgkit.store.ladybug_write")
+
 READ_ROWS = 200_000  # rows a table that read_nodes and read_edges give
-# What the engine itself works out of two vectors, in a tenth of the time that reading them takes.
-_SCORES = {
-    "dot": "array_inner_product({}, {})",
-    "l2": "-array_distance({}, {})",
-    "l2-squared": "-array_squared_distance({}, {})",
+_SUM = "-list_sum(list_transform(range(1, {terms}), i -> {term}))"
+_SCORES = {  # the similarities of kgkit.nn.similarity; `terms` is the length, of modulus half of it
+    "dot": "array_inner_product(v, q)",
+    "l1": _SUM.replace("{term}", "abs(v[i] - q[i])"),
+    "l2": "-array_distance(v, q)",
+    "l2-squared": "-array_squared_distance(v, q)",
+    "modulus": _SUM.replace("{term}", "sqrt((v[i] - q[i])^2 + (v[i + {terms}] - q[i + {terms}])^2)"),
 }
 FEW_SEEDS = 200  # up to so many nodes, looking their facts up beats reading all facts
 
@@ -174,7 +180,7 @@ class LadybugStore(GraphStore):
             if name not in columns:
                 raise StoreError(f"{kind} has no property {name!r}: it has {', '.join(columns)}")
         returned = ["offset(id(a))", "offset(id(b))", *self._returned(described, properties)]
-        return f"MATCH {ladybug_write.pattern(described)} RETURN {', '.join(returned)}"
+        return f"MATCH {ladybug_tables.pattern(described)} RETURN {', '.join(returned)}"
 
     def _returned(self, kind: EdgeKind, properties: Sequence[str]) -> list[str]:
         """Expressions for properties of `r`; a file that was never opened for writing may lack a column of today."""
@@ -187,7 +193,7 @@ class LadybugStore(GraphStore):
         absent = set(ladybug_tables.lacking(self._engine, described)) if described.rare else set()
         for name in set(described.rare) - absent:
             if not self._engine.rows(
-                f"MATCH {ladybug_write.pattern(described)} WHERE r.{identifier(name)} IS NOT NULL RETURN 1 LIMIT 1"
+                f"MATCH {ladybug_tables.pattern(described)} WHERE r.{identifier(name)} IS NOT NULL RETURN 1 LIMIT 1"
             ):
                 absent.add(name)
         return [name for name in described.properties if name not in absent]
@@ -227,7 +233,7 @@ class LadybugStore(GraphStore):
     def _facts_of(self, rows: Ints, index: NodeIndex) -> EdgeColumns:
         """Facts from and to some nodes, in one query. By offset: look-ups by key read the whole table instead."""
         returned = "RETURN offset(id(a)) AS s, offset(id(b)) AS o, r.rid AS rid"
-        match = f"MATCH {ladybug_write.pattern(EDGES['FACT'])}"
+        match = f"MATCH {ladybug_tables.pattern(EDGES['FACT'])}"
         found = self._engine.arrow(
             f"{match} WHERE offset(id(a)) IN $s {returned} "
             f"UNION ALL {match} WHERE offset(id(b)) IN $s {returned}",
@@ -249,7 +255,7 @@ class LadybugStore(GraphStore):
         described = ladybug_tables.edge_kind(kind)
         names = self.edge_properties(kind) if properties is None else list(properties)
         returned = ", ".join(["a.`id`", "b.`id`", *self._returned(described, names)])
-        found = self._engine.arrow(f"MATCH {ladybug_write.pattern(described)} RETURN {returned}")
+        found = self._engine.arrow(f"MATCH {ladybug_tables.pattern(described)} RETURN {returned}")
         yield from _bounded(found.rename_columns(["head", "tail", *names]))
 
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
@@ -269,22 +275,33 @@ class LadybugStore(GraphStore):
         flat = np.asarray(pc.list_flatten(found.column(1)).combine_chunks(), dtype=np.float32)
         return found.column(0).combine_chunks(), flat.reshape(found.num_rows, -1)
 
-    def score_vectors(
-        self, label: str, prop: str, query: Floats, similarity: str
-    ) -> tuple[pa.Array, Floats] | None:
-        if similarity not in _SCORES:
-            return None
-        if ladybug_tables.node_columns(self._engine, label).get(prop) != f"FLOAT[{len(query)}]":
-            return None
-        name = identifier(prop)
-        of = _SCORES[similarity].format(f"n.{name}", f"CAST($query AS FLOAT[{len(query)}])")
-        found = self._engine.arrow(
-            f"MATCH (n:{identifier(label)}) WHERE n.{name} IS NOT NULL RETURN n.`id`, {of}",
-            {"query": query.tolist()},
+    def best_scored(
+        self,
+        prop: str,
+        query: Sequence[float],
+        similarity: str,
+        k: int,
+        *,
+        relation: str | None = None,
+        side: str = "tail",
+    ) -> list[tuple[str, float]]:
+        length = len(query)
+        type_ = f"FLOAT[{length}]"
+        if ladybug_tables.node_columns(self._engine, "Entity").get(prop) != type_:
+            return []
+        params: dict[str, Any] = {"query": list(query), "k": int(k)}
+        match = "MATCH (n:Entity)"
+        if relation is not None:
+            params["relation"] = relation
+            fact = "(:Entity)-[f:FACT]->(n:Entity)" if side == "tail" else "(n:Entity)-[f:FACT]->(:Entity)"
+            match = f"MATCH {fact} WHERE f.relation = $relation WITH DISTINCT n"
+        score = _SCORES[similarity].format(terms=length // 2 if similarity == "modulus" else length)
+        rows = self._engine.rows(
+            f"{match} WITH n.`id` AS id, n.{identifier(prop)} AS v, CAST($query AS {type_}) AS q WHERE v IS NOT NULL "
+            f"WITH id, {score} AS score WHERE score = score RETURN id, score ORDER BY score DESC, id LIMIT $k",
+            params,
         )
-        return found.column(0).combine_chunks(), np.asarray(
-            found.column(1).combine_chunks(), dtype=np.float32
-        )
+        return [(id, float(score)) for id, score in rows]
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         name, node = identifier(prop), f"n:{identifier(ladybug_tables.node_kind(label).label)}"

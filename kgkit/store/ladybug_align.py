@@ -13,8 +13,8 @@ from kgkit.names import COLUMNS, Names
 from kgkit.schema import EDGES, ITEM_PREFIX, EdgeKind, identifier
 from kgkit.store.align_plan import MOVING, AlignPlan, plan, renamed, touched
 from kgkit.store.ladybug_engine import Engine
-from kgkit.store.ladybug_tables import codes, declare, edge_columns, keys, node_columns
-from kgkit.store.ladybug_write import add_nodes, lookup, merge_edges, pattern, resolve_ends, upsert_nodes
+from kgkit.store.ladybug_tables import codes, declare, edge_columns, keys, node_columns, pattern
+from kgkit.store.ladybug_write import add_nodes, lookup, merge_edges, resolve_ends, upsert_nodes
 from kgkit.store.port import AlignStats
 
 

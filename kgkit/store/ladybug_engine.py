@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import ladybug
-import pyarrow as pa
 
 from kgkit.errors import ReadOnlyStoreError, RetryableStoreError, StoreError
+from kgkit.lazy import pa
 from kgkit.schema import identifier
 from kgkit.store.ladybug_known import KnownNodes
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-
-from kgkit.arrays import Ints
+from kgkit.lazy import np, pa
 from kgkit.native.id_set import IdSet
 from kgkit.schema import identifier
 
 if TYPE_CHECKING:
+    from kgkit.arrays import Ints
     from kgkit.store.ladybug_engine import Engine
 
 SCAN_RATIO = 12  # reading a whole table beats looking ids up when there are more than 1/12 of its rows

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from kgkit.arrays import Bools, Ints
 from kgkit.errors import StoreError
+from kgkit.lazy import np, pa, pc
 from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, EdgeKind, NodeKind, identifier
 from kgkit.store.ladybug_engine import Engine
 
+if TYPE_CHECKING:
+    from kgkit.arrays import Bools, Ints
+
 SIDE = "__next"  # end of the name of a vector property that is being filled, and not yet visible
 _ENGINE_TYPES = {"string": "STRING", "int64": "INT64", "float64": "DOUBLE", "bool": "BOOL"}
-_NUMBERED = pa.dictionary(pa.int32(), pa.string())
-_ARROW_TYPES = {"STRING": pa.string(), "INT64": pa.int64(), "DOUBLE": pa.float64(), "BOOL": pa.bool_()}
+_ARROW_NAMES = {engine: arrow for arrow, engine in _ENGINE_TYPES.items()}
 
 # Functions of Cypher that the engine lacks; macros are stored with the graph.
 _MACROS = {
@@ -27,11 +27,22 @@ _MACROS = {
 }
 
 
+@functools.cache
+def _numbered() -> pa.DataType:
+    """Texts as a dictionary."""
+    return pa.dictionary(pa.int32(), pa.string())
+
+
 def node_kind(label: str) -> NodeKind:
     """The label's description. Raises StoreError for a label that is not of the schema."""
     if label not in NODES:
         raise StoreError(f"unknown label {label!r}: the graph has {', '.join(sorted(NODES))}")
     return NODES[label]
+
+
+def pattern(kind: EdgeKind) -> str:
+    """(a)-[r]->(b) with the kind's labels."""
+    return f"(a:{identifier(kind.source)})-[r:{identifier(kind.type)}]->(b:{identifier(kind.target)})"
 
 
 def edge_kind(kind: str) -> EdgeKind:
@@ -155,9 +166,9 @@ def fit(name: str, column: pa.ChunkedArray, type_: str, *, numbered: bool = Fals
 
     With `numbered` texts that come as a dictionary stay one, which the engine's COPY takes.
     """
-    wanted = _ARROW_TYPES.get(type_)
-    if numbered and type_ == "STRING" and column.num_chunks and column.type == _NUMBERED:
+    if numbered and type_ == "STRING" and column.num_chunks and column.type == _numbered():
         return column.unify_dictionaries().combine_chunks()
+    wanted = pa.type_for_alias(_ARROW_NAMES[type_]) if type_ in _ARROW_NAMES else None
     if wanted is None:
         size = int(type_.removesuffix("]").rpartition("[")[2] or 0)
         wanted = pa.list_(pa.float32(), size) if size else column.type
@@ -179,7 +190,7 @@ def keys(name: str, table: pa.Table, *, numbered: bool = False) -> pa.Array:
     if name not in table.column_names:
         raise StoreError(f"the table lacks the column {name!r}; it has {', '.join(table.column_names)}")
     column = fit(name, table[name], "STRING", numbered=numbered)
-    texts = column.dictionary if column.type == _NUMBERED else column
+    texts = column.dictionary if column.type == _numbered() else column
     if column.null_count or (len(texts) and pc.min(pc.binary_length(texts)).as_py() == 0):
         raise StoreError(f"column {name!r} holds an id that is null or empty")
     return column
@@ -226,7 +237,7 @@ def differs(new: pa.ChunkedArray, old: pa.ChunkedArray, rows: Ints, old_rows: In
 def shared_codes(new: pa.ChunkedArray, old: pa.ChunkedArray) -> tuple[Ints, Ints]:
     """Small non-negative integers for the strings of two columns, equal where the strings are; 0 is null."""
     encoded = [c.dictionary_encode() for c in (*new.chunks, *old.chunks)]
-    encoded = pa.chunked_array(encoded, _NUMBERED).unify_dictionaries()
+    encoded = pa.chunked_array(encoded, _numbered()).unify_dictionaries()
     parts = [np.asarray(pc.fill_null(c.indices, -1), dtype=np.int64) for c in encoded.chunks]
     both = np.concatenate([np.zeros(0, dtype=np.int64), *parts]) + 1
     return both[: len(new)], both[len(new) :]

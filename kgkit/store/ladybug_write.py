@@ -30,6 +30,7 @@ from kgkit.store.ladybug_tables import (
     keys,
     node_columns,
     node_kind,
+    pattern,
     shared_codes,
 )
 from kgkit.store.port import WriteStats
@@ -328,11 +329,6 @@ def _stored(engine: Engine, kind: EdgeKind, properties: Sequence[str]) -> pa.Tab
     returned = ["offset(id(a))", "offset(id(b))", *(f"r.{identifier(p)}" for p in properties)]
     found = engine.arrow(f"MATCH {pattern(kind)} RETURN {', '.join(returned)}", never_null=not properties)
     return found.rename_columns(["head", "tail", *properties])
-
-
-def pattern(kind: EdgeKind) -> str:
-    """(a)-[r]->(b) with the kind's labels."""
-    return f"(a:{identifier(kind.source)})-[r:{identifier(kind.type)}]->(b:{identifier(kind.target)})"
 
 
 def plain_ends(table: pa.Table) -> pa.Table:

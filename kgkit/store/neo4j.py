@@ -7,21 +7,19 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import neo4j
-import numpy as np
-import pyarrow as pa
 from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
 
 from kgkit import server
-from kgkit.arrays import Floats, Ints
 from kgkit.errors import ConfigError, ReadOnlyStoreError, StoreError
+from kgkit.lazy import LazyModule, np, pa
 from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, embedding_property, identifier
-from kgkit.store import neo4j_align, neo4j_answers, neo4j_read, neo4j_write
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store.neo4j_connection import RETRIES, Connection
+from kgkit.store import neo4j_read
+from kgkit.store.neo4j_connection import RETRIES, Connection, in_parallel, value_of
 from kgkit.store.neo4j_read import decode, key_map, label_of, plain, rows_of
 from kgkit.store.port import (
     AlignStats,
@@ -35,6 +33,14 @@ from kgkit.store.port import (
     Vectors,
     WriteStats,
 )
+
+if TYPE_CHECKING:
+    from kgkit.arrays import Floats, Ints
+    from kgkit.store import neo4j_align, neo4j_answers, neo4j_write
+else:  # readers never need them
+    neo4j_align = LazyModule("kgkit.store.neo4j_align")
+    neo4j_answers = LazyModule("kgkit.store.neo4j_answers")
+    neo4j_write = LazyModule("kgkit.store.neo4j_write")
 
 MODES = ("property", "native")
 MANAGED = "neo4j-managed"
@@ -260,10 +266,27 @@ class Neo4jStore(GraphStore):
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
         return neo4j_read.read_vectors(self._connection, label, prop)
 
-    def score_vectors(
-        self, label: str, prop: str, query: Floats, similarity: str
-    ) -> tuple[pa.Array, Floats] | None:
-        return neo4j_read.score_vectors(self._connection, label, prop, query, similarity)
+    def best_scored(
+        self,
+        prop: str,
+        query: Sequence[float],
+        similarity: str,
+        k: int,
+        *,
+        relation: str | None = None,
+        side: str = "tail",
+    ) -> list[tuple[str, float]]:
+        text = cypher.best_scored(prop, len(query), similarity, relation, side, self._native)
+        threads = 1 if cypher.scored_quickly(similarity, len(query)) else 2
+        terms = len(query) // (2 if similarity == "modulus" else 1)
+        given = {"query": list(query), "opposite": [-x for x in query], "terms": terms, "relation": relation}
+        parts = in_parallel(
+            lambda part: self._connection.read(text, **given, part=part, parts=threads, k=k, few=4 * k + 20),
+            range(threads),
+            threads,
+        )
+        found = [(r["id"], float(r["score"])) for part in parts for r in value_of(part)]
+        return sorted(found, key=lambda scored: (-scored[1], scored[0]))[:k]
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         names = {"label": label_of(label), "prop": identifier(prop)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import neo4j
 
@@ -18,8 +18,10 @@ from kgkit.server_exchange import DATABASE, bulk_folder, fresh_staging, import_f
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store.neo4j import MANAGED, Neo4jStore
 from kgkit.store.neo4j_connection import Connection
-from kgkit.store.neo4j_csv import Export, export
 from kgkit.store.port import BulkLoader, GraphStore
+
+if TYPE_CHECKING:
+    from kgkit.store.neo4j_csv import Export
 
 
 class ManagedStore(Neo4jStore, BulkLoader):
@@ -59,6 +61,8 @@ class ManagedStore(Neo4jStore, BulkLoader):
     def load(
         self, source: GraphStore, say: Callable[[str], None], report: Callable[[str, int], None]
     ) -> dict[str, int]:
+        from kgkit.store.neo4j_csv import export
+
         home = self.managed.home
         with fresh_staging(home, say) as lock:
             self._still_empty()

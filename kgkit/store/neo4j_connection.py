@@ -233,6 +233,13 @@ def in_parallel(work: Callable[[S], T], items: Iterable[S], threads: int) -> Ite
             yield from future.result()
 
 
+def value_of(done: T | StoreError) -> T:
+    """A result of `in_parallel`, or its error raised."""
+    if isinstance(done, StoreError):
+        raise done
+    return done
+
+
 def _own(text: str) -> Any:
     """Cypher that was put together at run time; the driver's type asks for literals."""
     return text

@@ -101,22 +101,6 @@ WITH_VECTOR = (
     "collect(DISTINCT size(n.{prop})) AS sizes RETURN handles, keys, sizes"
 )
 READ_VECTORS = "UNWIND $handles AS i MATCH (n) WHERE id(n) = i RETURN collect(n.id) AS keys, collect(n.{prop}) AS vectors"
-# Half of the nodes a session; the sum is worked out in double precision, in a third of the time that sending vectors takes.
-SCORE_VECTORS = (
-    "MATCH (n:{label}) WHERE id(n) % 2 = $part AND size(n.{prop}) = size($query) AND n.id IS NOT NULL "
-    "WITH id(n) / 20000 AS chunk, n.id AS key, n.{prop} AS v WITH chunk, key, {score} AS score "
-    "RETURN chunk, collect(key) AS keys, collect(score) AS scores"
-)
-_SUM = "reduce(s = 0.0, i IN range(0, $terms - 1) | s + {term})"
-# With `^` the difference is worked out once: modulus takes two thirds of the time of a product of two differences.
-_SQUARE, _OTHER = "(v[i] - $query[i]) ^ 2", "(v[i + $terms] - $query[i + $terms]) ^ 2"
-SCORES = {  # the similarities of kgkit.nn.similarity; `terms` is the length, of modulus half of it
-    "dot": _SUM.format(term="v[i] * $query[i]"),
-    "l1": "-" + _SUM.format(term="abs(v[i] - $query[i])"),
-    "l2": f"-sqrt({_SUM.format(term=_SQUARE)})",
-    "l2-squared": "-" + _SUM.format(term=_SQUARE),
-    "modulus": "-" + _SUM.format(term=f"sqrt({_SQUARE} + {_OTHER})"),
-}
 REMOVE_PROPERTY = "UNWIND $handles AS i MATCH (n) WHERE id(n) = i REMOVE n.{prop}"
 VECTOR_INDEXES = (
     "SHOW VECTOR INDEXES YIELD name, state, options WHERE name STARTS WITH 'kgkit_' RETURN name, state, "
@@ -176,6 +160,55 @@ FOLD_PROPERTIES = (
 def vector_index(label: str, prop: str) -> str:
     """Name of the vector index of a property, unquoted."""
     return f"kgkit_{label}_{prop}"
+
+
+_SUM = "reduce(s = 0.0, i IN range(0, $terms - 1) | s + {term})"
+# With `^` the difference is worked out once: modulus takes two thirds of the time of a product of two differences.
+_SQUARE, _OTHER = "(v[i] - $query[i]) ^ 2", "(v[i + $terms] - $query[i + $terms]) ^ 2"
+_SCORES = {  # the similarities of kgkit.nn.similarity; `terms` is the length, of modulus half of it
+    "dot": _SUM.format(term="v[i] * $query[i]"),
+    "l1": "-" + _SUM.format(term="abs(v[i] - $query[i])"),
+    "l2": f"-sqrt({_SUM.format(term=_SQUARE)})",
+    "l2-squared": "-" + _SUM.format(term=_SQUARE),
+    "modulus": "-" + _SUM.format(term=f"sqrt({_SQUARE} + {_OTHER})"),
+}
+# A function of the server that sorts as the score does, to single precision, in hardly more time than reading the
+# vectors takes: it is 1 / (1 + |v - q|^2), and |v + q|^2 - |v - q|^2 = 4 <v, q>.
+_QUICK_DISTANCE = "vector.similarity.euclidean(v, $query)"
+_QUICK = {
+    "dot": f"1 / vector.similarity.euclidean(v, $opposite) - 1 / {_QUICK_DISTANCE}",
+    "l2": _QUICK_DISTANCE,
+    "l2-squared": _QUICK_DISTANCE,
+}
+_QUICK_LENGTH = 4096  # that those functions take at most
+
+
+def scored_quickly(similarity: str, length: int) -> bool:
+    """Whether the server has a quick way to tell which vectors of a length may score best."""
+    return similarity in _QUICK and length <= _QUICK_LENGTH
+
+
+def best_scored(
+    prop: str, length: int, similarity: str, relation: str | None, side: str, native: bool
+) -> str:
+    """The $k entities of one of $parts whose vectors score best with $query; `length` is its own.
+
+    $few: how many are scored exactly, where the server has a quick way to tell which may be best.
+    """
+    match = "MATCH (n:Entity) "
+    if relation is not None:
+        type_, where = (identifier(relation), "") if native else ("FACT", "WHERE f.relation = $relation ")
+        fact = "(:Entity)-[f:{}]->(n:Entity)" if side == "tail" else "(n:Entity)-[f:{}]->(:Entity)"
+        match = f"MATCH {fact.format(type_)} {where}WITH DISTINCT n "
+    quick = ""
+    if scored_quickly(similarity, length):
+        quick = f"WITH n, v, {_QUICK[similarity]} AS quick ORDER BY quick DESC, n.id LIMIT $few "
+    return (
+        f"{match}WITH n, n.{identifier(prop)} AS v WHERE size(v) = size($query) AND n.id IS NOT NULL "
+        f"AND id(n) % $parts = $part {quick}"
+        f"WITH n.id AS id, {_SCORES[similarity]} AS score WHERE score = score "
+        "RETURN id, score ORDER BY score DESC, id LIMIT $k"
+    )
 
 
 def upsert_nodes(label: str, properties: Sequence[str], nullable: Sequence[str], item: bool) -> str:

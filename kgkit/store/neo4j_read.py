@@ -5,26 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import neo4j
 import neo4j.graph
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from kgkit.arrays import Array, Floats, Ints
 from kgkit.errors import StoreError
+from kgkit.lazy import np, pa, pc
 from kgkit.schema import EDGES, NODES, identifier
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store.neo4j_connection import Connection, in_parallel
+from kgkit.store.neo4j_connection import Connection, in_parallel, value_of
+
+if TYPE_CHECKING:
+    from kgkit.arrays import Array, Floats, Ints
 
 PART = 3_000_000  # relationships whose lists the server holds at once
 PAGE = 20_000  # nodes a table
 SESSIONS = 2
 _DTYPES: dict[str, Any] = {"int64": np.int64, "float64": np.float64}
-_ARROW = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
-_STORED = {"STRING": pa.string(), "INTEGER": pa.int64(), "FLOAT": pa.float64(), "BOOLEAN": pa.bool_()}
+_STORED = {
+    "STRING": "string",
+    "INTEGER": "int64",
+    "FLOAT": "float64",
+    "BOOLEAN": "bool",
+}  # names of Arrow types
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,25 @@ def property_types(connection: Connection, label: str) -> dict[str, pa.DataType]
         if types == {"LIST<FLOAT NOT NULL>"}:
             out[name] = pa.list_(pa.float32() if name.startswith("embedding_") else pa.float64())
         elif len(types) == 1 and (item := next(iter(types))).startswith("LIST<"):
-            out[name] = pa.list_(_STORED.get(item[5:-1].removesuffix(" NOT NULL"), pa.string()))
+            out[name] = pa.list_(_stored(item[5:-1].removesuffix(" NOT NULL")))
         elif types == {"INTEGER", "FLOAT"}:
             out[name] = pa.float64()
         else:
-            out[name] = _STORED.get(next(iter(types)), pa.string()) if len(types) == 1 else pa.string()
+            out[name] = _stored(next(iter(types)) if len(types) == 1 else "")
     out.pop("id", None)
     return out
+
+
+def _stored(type_: str) -> pa.DataType:
+    return pa.type_for_alias(_STORED.get(type_, "string"))
 
 
 def read_nodes(connection: Connection, label: str, properties: Sequence[str] | None) -> Iterator[pa.Table]:
     """Tables of at most PAGE nodes, in the order of their ids."""
     declared = (
-        {name: _ARROW[kind] for name, kind in NODES[label].properties.items()} if label in NODES else {}
+        {name: pa.type_for_alias(kind) for name, kind in NODES[label].properties.items()}
+        if label in NODES
+        else {}
     )
     if properties is None:
         types = {**declared, **property_types(connection, label)}
@@ -140,29 +150,10 @@ def read_vectors(connection: Connection, label: str, prop: str) -> tuple[pa.Arra
         record = connection.read(text, handles=handles[start : start + PAGE].tolist())[0]
         return pa.array(record["keys"], pa.string()), np.array(record["vectors"], dtype=np.float32)
 
-    pages = [_value(p) for p in in_parallel(page, range(0, len(handles), PAGE), SESSIONS)]
+    pages = [value_of(p) for p in in_parallel(page, range(0, len(handles), PAGE), SESSIONS)]
     ids = pa.concat_arrays([p[0] for p in pages])
     order = pc.sort_indices(ids)
     return ids.take(order), np.concatenate([p[1] for p in pages])[order.to_numpy()]
-
-
-def score_vectors(
-    connection: Connection, label: str, prop: str, query: Floats, similarity: str
-) -> tuple[pa.Array, Floats] | None:
-    """See GraphStore.score_vectors."""
-    text = cypher.SCORE_VECTORS.format(
-        label=label_of(label), prop=identifier(prop), score=cypher.SCORES[similarity]
-    )
-    given = {"query": query.tolist(), "terms": len(query) // (2 if similarity == "modulus" else 1)}
-    halves = [
-        _value(half)
-        for half in in_parallel(lambda part: connection.read(text, part=part, **given), range(2), SESSIONS)
-    ]
-    chunks = [chunk for half in halves for chunk in half]
-    if not chunks:
-        return None
-    ids = pa.concat_arrays([pa.array(chunk["keys"], pa.string()) for chunk in chunks])
-    return ids, np.concatenate([np.array(chunk["scores"], dtype=np.float32) for chunk in chunks])
 
 
 def with_vector(connection: Connection, label: str, prop: str) -> tuple[Ints, set[int]]:
@@ -259,7 +250,7 @@ def edge_rows(
             **job[1],
         )
 
-    chunks = [chunk for done in in_parallel(run, jobs, SESSIONS) for chunk in _value(done)]
+    chunks = [chunk for done in in_parallel(run, jobs, SESSIONS) for chunk in value_of(done)]
     empty = [np.zeros(0, dtype=d) for d in [np.int64, np.int64, *dtypes]]
     joined = [np.concatenate([e, *(c[i] for c in chunks)]) for i, e in enumerate(empty)]
     return EdgeRows(joined[0], joined[1], dict(zip(names, joined[2:], strict=True)))
@@ -379,7 +370,7 @@ def _edge_array(column: Array, kind: str) -> pa.Array:
         return pa.array(column, pa.int64(), mask=column == cypher.MISSING_INT)
     if kind == "float64":
         return pa.array(column, pa.float64(), mask=np.isnan(column))
-    return pa.array([None if v is False else v for v in column.tolist()], _ARROW[kind])
+    return pa.array([None if v is False else v for v in column.tolist()], pa.type_for_alias(kind))
 
 
 def _parts(count: int) -> int:
@@ -393,13 +384,6 @@ def _numpy(values: list[Any], dtype: Any) -> Array:
         out[:] = values
         return out
     return np.array(values, dtype=dtype)
-
-
-def _value(done: Any) -> Any:
-    """A result of `in_parallel`, or its error raised."""
-    if isinstance(done, StoreError):
-        raise done
-    return done
 
 
 # -- values ------------------------------------------------------------------------------------------------------

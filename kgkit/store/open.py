@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgkit.errors import ConfigError
+from kgkit.lazy import missing
 
 if TYPE_CHECKING:
     from kgkit.store.port import GraphStore
 
 NEO4J_SCHEMES = ("bolt", "neo4j", "bolt+s", "neo4j+s", "bolt+ssc", "neo4j+ssc")
 FORMS = "PATH, ladybug:PATH, bolt://HOST:PORT, neo4j://HOST:PORT (+s and +ssc for TLS) or neo4j-managed"
+in_command = False  # whether this process is a `kgkit` command, and not somebody's notebook or program
 
 
 def open_store(
@@ -38,6 +41,9 @@ def open_store(
         return from_py2neo(target, relationship_types=relationship_types)
     path = embedded_path(target)
     if path is None:
+        # The driver imports pandas and pyarrow where there are any, to take their values, of which a command has none.
+        with missing("pandas", "pyarrow") if in_command else nullcontext():
+            import neo4j  # noqa: F401
         from kgkit.store.neo4j import open_neo4j
 
         return open_neo4j(str(target), read_only=read_only, relationship_types=relationship_types)

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
-
-from kgkit.arrays import Array, Floats, Ints
 from kgkit.errors import StoreError
+from kgkit.lazy import pa
 from kgkit.schema import EDGES
+
+if TYPE_CHECKING:
+    from kgkit.arrays import Array, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -246,15 +247,22 @@ class GraphStore(ABC):
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
         """The ids that have the vector property, and float32 [N, d]. Empty with d = 0 when nobody has it."""
 
-    def score_vectors(
-        self, label: str, prop: str, query: Floats, similarity: str
-    ) -> tuple[pa.Array, Floats] | None:
-        """How well each vector of a property answers a query, worked out within the engine.
+    @abstractmethod
+    def best_scored(
+        self,
+        prop: str,
+        query: Sequence[float],
+        similarity: str,
+        k: int,
+        *,
+        relation: str | None = None,
+        side: str = "tail",
+    ) -> list[tuple[str, float]]:
+        """The k entities whose vectors answer a query best, with their scores: best first, equals by id.
 
-        query: float32 [d]; similarity: a name of `kgkit.nn.similarity`. Returns the ids that have the property,
-        string [N], and their scores, float32 [N]; None where the engine has no quick way: then read the vectors.
+        query: [d]; similarity: a name of `kgkit.nn.similarity`. With `relation` only entities that are observed at that
+        end of it, `side` "head" or "tail". Vectors of another length, and scores that are no number, count as none.
         """
-        return None
 
     @abstractmethod
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-from kgkit.arrays import Ints
+from kgkit.lazy import np
+
+if TYPE_CHECKING:
+    from kgkit.arrays import Ints
 
 
 def last_of_each(key: Ints) -> tuple[Ints, Ints]:

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
+import torch
 
 from kgkit.errors import LeakError, StoreError
 from kgkit.extract import Extraction, extract
-from kgkit.nn.similarity import SIMILARITIES, to_all
+from kgkit.nn.similarity import SIMILARITIES, Candidates, paired
 from kgkit.store.port import Answers, GraphStore, RunRecord, Vectors
 from kgkit.testing.contract_write import facts, nodes
 from kgkit.testing.graph_dump import dump
@@ -101,22 +102,35 @@ class AnswerContract:
             with pytest.raises(StoreError, match=missing):
                 store.similar("Entity", missing, 3, "embedding_x")
 
-    def test_vectors_scored_within_the_engine(self, store: GraphStore) -> None:
+    def test_best_scored_within_the_engine(self, store: GraphStore) -> None:
         rng = np.random.default_rng(3)
         ids = [f"n{i:02d}" for i in range(40)]
         matrix = rng.normal(size=(30, 8)).astype(np.float32)
+        matrix[9] = matrix[4]  # equal scores go by id
         query = rng.normal(size=8).astype(np.float32)
         store.upsert_nodes("Entity", nodes(*ids))
+        store.upsert_edges(
+            "FACT", facts(*((ids[i], "odd.name/of-1", ids[i + 1]) for i in range(3, 12)), ("n01", "s", "n02"))
+        )
         store.write_vectors("embedding_x", vectors("Entity", ids[:30], matrix))
+        tables = torch.from_numpy(query), Candidates(torch.from_numpy(matrix))
         for similarity in SIMILARITIES:
-            scored = store.score_vectors("Entity", "embedding_x", query, similarity)
-            if scored is None:  # allowed: then vectors are read
-                continue
-            assert scored[1].dtype == np.float32
-            got = dict(zip(scored[0].to_pylist(), scored[1].tolist(), strict=True))
-            expected = dict(zip(ids, to_all(similarity, query, matrix).tolist(), strict=False))
-            assert got == pytest.approx(expected, rel=1e-5, abs=1e-5)
-        assert store.score_vectors("Entity", "embedding_nobody", query, "dot") is None
+            scores = dict(zip(ids, paired(similarity, *tables).tolist(), strict=False))
+            for relation, side, among in (
+                (None, "tail", ids[:30]),
+                ("odd.name/of-1", "tail", ids[4:13]),
+                ("odd.name/of-1", "head", ids[3:12]),
+                ("unheard", "tail", []),
+            ):
+                best = sorted(among, key=lambda id: (-scores[id], id))
+                for k in (1, 5, 100):
+                    got = store.best_scored(
+                        "embedding_x", query.tolist(), similarity, k, relation=relation, side=side
+                    )
+                    assert [id for id, _ in got] == best[:k]
+                    assert dict(got) == pytest.approx({id: scores[id] for id in best[:k]}, rel=1e-5, abs=1e-5)
+        assert store.best_scored("embedding_nobody", query.tolist(), "dot", 3) == []
+        assert store.best_scored("embedding_x", query.tolist()[:7], "dot", 3) == []
 
     def test_first_run(self, store: GraphStore) -> None:
         _base(store)

@@ -174,9 +174,11 @@ def test_predictions_from_the_graph_are_the_models(
     new = predict.predict(store, standing, given, GENRE, side, top=1000, new_only=True)
     assert {p.node.id for p in new} == {p.node.id for p in found if not p.known}
     # What a model without all of its weights in the graph would answer is the same.
-    ids, scores = predict._from_folder(store, RUNS, standing, given, GENRE, side)
-    np.testing.assert_allclose(scores, score, atol=1e-5)
-    assert ids.to_pylist() == graph.entities.ids.to_pylist()
+    for types in (True, False):
+        of_graph = dict(predict._from_graph(store, model, standing, given, GENRE, side, 1000, types))
+        of_folder = dict(predict._from_folder(store, RUNS, standing, given, GENRE, side, 1000, types))
+        assert of_folder == pytest.approx(of_graph, abs=1e-5)
+        assert len(of_folder) == (len(set(ends.tolist())) if types else len(graph.entities))
 
 
 def test_predict_and_neighbours_print(shop: Path) -> None:
