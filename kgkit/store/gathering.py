@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from kgkit.arrays import Array, Ints
 from kgkit.schema import EDGES
-from kgkit.store import ladybug_tables, ladybug_write
+from kgkit.store import ladybug_write
 from kgkit.store.ladybug import LadybugStore
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.port import NodeIndex, WriteStats
@@ -112,7 +112,6 @@ class GatheringStore(LadybugStore):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._waiting = WaitingFacts(path.with_name(path.name + ".facts"))
-        self._ends: ladybug_write.KnownIds | None = None  # what the last call looked up
         self._beside = 0  # calls under way that are of no concern to the facts
         with self._facts_aside():
             # Facts in the engine: they were put there, now or by a process that was killed while it did so.
@@ -121,7 +120,6 @@ class GatheringStore(LadybugStore):
     @property
     def _engine(self) -> Engine:
         engine = super()._engine
-        self._ends = None  # whatever this call does, it may move nodes
         if not self._beside and len(self._waiting):
             self._settle(engine)
         return engine
@@ -157,15 +155,7 @@ class GatheringStore(LadybugStore):
 
     def upsert_nodes(self, label: str, table: pa.Table) -> WriteStats:
         with self._facts_aside():
-            if label != "Entity" or table.column_names != ["id"]:
-                return super().upsert_nodes(label, table)
-            engine = self._writer
-            with engine.exclusive():
-                ids, before = ladybug_tables.keys("id", table).unique(), engine.count(label)
-                offsets = ladybug_write.offsets_of(engine, label, ids, "create")
-                created = engine.count(label) - before
-            self._ends = ids, offsets  # an ingest's facts come next, and these are their ends
-            return WriteStats(created=created, matched=len(ids) - created)
+            return super().upsert_nodes(label, table)
 
     def upsert_edges(self, kind: str, table: pa.Table, *, missing: str = "error") -> WriteStats:
         if kind != "FACT":
@@ -173,11 +163,10 @@ class GatheringStore(LadybugStore):
                 return super().upsert_edges(kind, table, missing=missing)
         if self._settled or not set(table.column_names) <= _PLAIN:
             return super().upsert_edges(kind, table, missing=missing)
-        ends = self._ends
         with self._facts_aside():
             engine = self._writer
             with engine.exclusive():
-                found = ladybug_write.resolved(engine, kind, table, missing, ends)
+                found = ladybug_write.resolved(engine, kind, table, missing)
                 added = self._wait(engine, *found[:3])
         return super().upsert_edges(kind, table, missing=missing) if added is None else added + found[3]
 
