@@ -222,7 +222,7 @@ class GatheringStore(LadybugStore):
             return super().stats()
         with self._facts_aside():
             found = super().stats()
-            relations = self._names(self._engine).relations.to_pylist()
+            relations = _relations(self._engine)
         counts = np.bincount(self._waiting.columns(slice(None))[2], minlength=len(relations)).tolist()
         found["relationships"]["FACT"] = len(self._waiting)
         found["relations"] = {name: n for name, n in sorted(zip(relations, counts, strict=True)) if n}
@@ -234,12 +234,7 @@ class GatheringStore(LadybugStore):
         row = np.zeros(1 + int(offsets.max(initial=-1)), dtype=np.int32)
         row[offsets] = np.arange(len(offsets))
         ids = pa.concat_arrays([pa.array([], pa.string()), *found.column(0).chunks])
-        registered = {
-            int(rid): name
-            for rid, name in engine.rows("MATCH (r:Relation) WHERE r.rid IS NOT NULL RETURN r.rid, r.`id`")
-        }
-        relations = [registered.get(rid, "") for rid in range(1 + max(registered, default=-1))]
-        return _Names(row, ids, pa.array(relations, pa.string()))
+        return _Names(row, ids, pa.array(_relations(engine), pa.string()))
 
     def _table(self, rows: slice, names: _Names) -> dict[str, pa.Array]:
         """Columns head, tail, relation, source of some waiting facts, as dictionaries."""
@@ -252,3 +247,10 @@ class GatheringStore(LadybugStore):
             "relation": of(pa.array(rids.astype(np.int32)), names.relations),
             "source": of(pa.array(codes.astype(np.int32), mask=codes == 0), sources),
         }
+
+
+def _relations(engine: Engine) -> list[str]:
+    """Names of relations by rid, "" for a rid that none has."""
+    found = engine.rows("MATCH (r:Relation) WHERE r.rid IS NOT NULL RETURN r.rid, r.`id`")
+    registered = {int(rid): name for rid, name in found}
+    return [registered.get(rid, "") for rid in range(1 + max(registered, default=-1))]
