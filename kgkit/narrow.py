@@ -2,16 +2,14 @@
 
 As UPGAN builds its graphs (section 5.1): a breadth-first search from the aligned entities, one pass over the files a
 hop, then entities and relations with few facts go. Of the source only sets of ids are held in memory, and with a
-k-core the facts that the search found.
+k-core the facts that the search found; attributes wait in a `kgkit.spill`, until it is known which entities are near.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +19,7 @@ import pyarrow.compute as pc
 from kgkit.errors import ConfigError, ConnectorError
 from kgkit.items import is_stub, item_nodes
 from kgkit.records import AttributeFacts, Facts, Features, Progress, Record, Skipped
+from kgkit.spill import Spill, SpillFolder
 from kgkit.subgraph import IdSet, Thresholds, k_core
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from kgkit.store.port import GraphStore
 
 Tell = Callable[[str, int, int, int], None]
+_Kind = tuple[type[Features | AttributeFacts], pa.Schema]
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Narrowed:
         """
         for hop in range(1, self._narrow.hops):
             self._grow(hop)
-        with TemporaryDirectory(prefix="kgkit-") as folder:
-            yield from self._last_pass(Path(folder))
+        with SpillFolder() as folder:
+            yield from self._last_pass(folder)
 
     def _grow(self, hop: int) -> None:
         """A pass that finds the entities one step farther."""
@@ -101,49 +101,52 @@ class Narrowed:
         self._near.add(found.to_arrow())
         self.steps.append(Kept(f"hop {hop}", len(self._near), len(relations), facts))
 
-    def _last_pass(self, folder: Path) -> Iterator[Record]:
+    def _last_pass(self, folder: SpillFolder) -> Iterator[Record]:
         core = self._narrow.entity_core > 1 or self._narrow.relation_core > 1
         reached, relations, facts, far = IdSet(), set[str](), 0, 0
         reached.add(self._items)
         held: list[pa.Table] = []
+        attributes: dict[_Kind, Spill] = {}
         trouble: ConnectorError | None = None
-        with _Spool(folder / "features.arrow") as spool:
-            try:
-                for record in self._connector.read(self._config):
-                    if isinstance(record, Facts):
-                        near = self._touching(record.table)
-                        far += record.table.num_rows - near.num_rows
-                        facts += near.num_rows
-                        relations.update(pc.unique(near["relation"]).to_pylist())
-                        if core:
-                            held.append(_coded(near))
-                        else:
-                            for end in ("head", "tail"):
-                                reached.add(near[end])
-                            yield Facts(near)
-                    elif isinstance(record, (Features, AttributeFacts)) and record.of == "entity":
-                        spool.add(record)
+        try:
+            for record in self._connector.read(self._config):
+                if isinstance(record, Facts):
+                    near = self._touching(record.table)
+                    far += record.table.num_rows - near.num_rows
+                    facts += near.num_rows
+                    relations.update(pc.unique(near["relation"]).to_pylist())
+                    if core:
+                        held.append(_coded(near))
                     else:
-                        yield record
-            except ConnectorError as error:
-                trouble = error
-            hop = f"hop {self._narrow.hops}"
-            if core:
-                for ends in (t[c] for t in held for c in ("head", "tail")):
-                    reached.add(ends.cast(pa.string()))
-                self.steps.append(Kept(hop, len(reached), len(relations), facts))
-                kept = self._core(held)
-                reached = IdSet()
-                reached.add(self._items)
-                for end in ("head", "tail"):
-                    reached.add(kept[end])
-                yield Skipped(facts - kept.num_rows, "not in the k-core of entities and relations")
-                yield Facts(kept)
-            else:
-                self.steps.append(Kept(hop, len(reached), len(relations), facts))
-            if far:
-                yield Skipped(far, f"facts farther than {self._narrow.hops} hops from the items")
-            yield from spool.near(reached)
+                        for end in ("head", "tail"):
+                            reached.add(near[end])
+                        yield Facts(near)
+                elif isinstance(record, (Features, AttributeFacts)) and record.of == "entity":
+                    kind = type(record), record.table.schema
+                    if kind not in attributes:
+                        attributes[kind] = folder.spill()
+                    attributes[kind].add(record.table)
+                else:
+                    yield record
+        except ConnectorError as error:
+            trouble = error
+        hop = f"hop {self._narrow.hops}"
+        if core:
+            for ends in (t[c] for t in held for c in ("head", "tail")):
+                reached.add(ends.cast(pa.string()))
+            self.steps.append(Kept(hop, len(reached), len(relations), facts))
+            kept = self._core(held)
+            reached = IdSet()
+            reached.add(self._items)
+            for end in ("head", "tail"):
+                reached.add(kept[end])
+            yield Skipped(facts - kept.num_rows, "not in the k-core of entities and relations")
+            yield Facts(kept)
+        else:
+            self.steps.append(Kept(hop, len(reached), len(relations), facts))
+        if far:
+            yield Skipped(far, f"facts farther than {self._narrow.hops} hops from the items")
+        yield from _near(attributes, reached)
         if trouble is not None:
             raise trouble
 
@@ -211,52 +214,17 @@ def _joined(held: list[pa.Table]) -> pa.Table:
     return pa.concat_tables(held, promote_options="default").unify_dictionaries().combine_chunks()
 
 
-class _Spool:
-    """Attributes of entities, kept on disk until it is known which entities are near."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._kinds: list[tuple[type[Features | AttributeFacts], pa.Schema]] = []
-        self._files: list[pa.ipc.RecordBatchFileWriter] = []
-
-    def __enter__(self) -> _Spool:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        for file in self._files:
-            file.close()
-        self._files = []
-
-    def add(self, record: Features | AttributeFacts) -> None:
-        kind = (type(record), record.table.schema)
-        if kind not in self._kinds:
-            self._kinds.append(kind)
-            options = pa.ipc.IpcWriteOptions(compression="zstd")
-            self._files.append(
-                pa.ipc.new_file(self._name(len(self._files)), record.table.schema, options=options)
-            )
-        self._files[self._kinds.index(kind)].write_table(record.table)
-
-    def near(self, reached: IdSet) -> Iterator[Record]:
-        """Those of the entities in a set, in bounded tables."""
-        self._close()
-        far = 0
-        for number, (kind, _) in enumerate(self._kinds):
-            with pa.OSFile(self._name(number)) as file, pa.ipc.open_file(file) as reader:
-                for i in range(reader.num_record_batches):
-                    table = pa.table(reader.get_batch(i))
-                    kept = table.filter(pa.array(reached.contains(table["key"])))
-                    far += table.num_rows - kept.num_rows
-                    if kept.num_rows:
-                        yield kind("entity", kept)
-        if far:
-            yield Skipped(far, "attributes of entities that are not kept")
-
-    def _name(self, number: int) -> str:
-        return f"{self._path}.{number}"
+def _near(attributes: Mapping[_Kind, Spill], reached: IdSet) -> Iterator[Record]:
+    """Attributes of the entities in a set, in bounded tables."""
+    far = 0
+    for (kind, _), spill in attributes.items():
+        for _, table in spill.parts():
+            kept = table.filter(pa.array(reached.contains(table["key"])))
+            far += table.num_rows - kept.num_rows
+            if kept.num_rows:
+                yield kind("entity", kept)
+    if far:
+        yield Skipped(far, "attributes of entities that are not kept")
 
 
 def steps_json(steps: list[Kept]) -> str:

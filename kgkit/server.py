@@ -23,7 +23,7 @@ from pathlib import Path
 from kgkit.errors import StoreError
 from kgkit.server_archive import java_options, make_later
 from kgkit.server_exchange import finish_exchange, mark_ready
-from kgkit.server_jars import class_path, java, run_admin, write_arguments, write_private
+from kgkit.server_jars import class_path, fetched_jars, java, run_admin, write_arguments, write_private
 
 DEFAULT_PORT = 7687
 _MAIN = "org.neo4j.server.CommunityEntryPoint"
@@ -165,7 +165,8 @@ def stop(*, home: Path | None = None, wait: float = 60.0) -> bool:
             if status(home=home) is None:
                 (home / "server.json").unlink(missing_ok=True)
                 with contextlib.suppress(StoreError):  # nobody waits for it
-                    make_later(java(), class_path())
+                    if jars := fetched_jars():  # and a stop is no time for a download
+                        make_later(java(), jars)
                 return True
             time.sleep(0.1)
     raise StoreError(f"the managed Neo4j (process {running.pid}) does not stop; see {running.log}")

@@ -12,6 +12,7 @@ in the background, for every later start. Without it all works the same, only sl
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -20,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgkit.server_jars import cache_dir, class_path, java
+from kgkit.server_jars import cache_dir, fetched_jars, java
 
 _LONGEST = 1000  # letters of a line that Java takes back; hidden classes with longer ones are left out
 _KEPT = 2  # folders of other Javas and jars
@@ -30,6 +31,8 @@ def java_options(launcher: Path, jars: Sequence[Path]) -> list[str]:
     """Options for a Java that runs Neo4j: use the archive, or help to make it."""
     folder = _folder(launcher, jars)
     if (archive := folder / "neo4j.jsa").exists():
+        with contextlib.suppress(OSError):  # in a cache that is only read
+            os.utime(folder)  # for `_prune`
         return [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds*=off"]  # one that does not fit is passed over
     if (folder / "log").exists():
         return []
@@ -114,7 +117,7 @@ def _folder(launcher: Path, jars: Sequence[Path]) -> Path:
 
 
 def _prune(own: Path) -> None:
-    """Removes archives of Javas and jars that were used longest ago."""
+    """Removes archives of Javas and jars that were used longest ago: a folder's time is that of its last use."""
     others = [p for p in own.parent.glob("classes-*") if p != own and p.is_dir()]
     for folder in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)[_KEPT:]:
         shutil.rmtree(folder, ignore_errors=True)
@@ -122,4 +125,5 @@ def _prune(own: Path) -> None:
 
 if __name__ == "__main__":
     os.nice(19)
-    make(java(), class_path())
+    if found := fetched_jars():
+        make(java(), found)

@@ -25,6 +25,7 @@ NEO4J_VERSION = "5.26.12"  # the newest 5.26 with artifacts; dynamic relationshi
 _COORDINATES = (f"org.neo4j:neo4j-bootcheck:{NEO4J_VERSION}", f"org.neo4j.app:neo4j-server:{NEO4J_VERSION}")
 _OPENS = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
 _ADMIN = "org.neo4j.cli.AdminTool"
+_REMEMBERED = "classpath.json"  # the names of the jars, in order, once all of them are there
 _INSTALL = "pip install 'kgkit[server]'"
 
 
@@ -54,29 +55,29 @@ def class_path(say: Callable[[str], None] = lambda message: None) -> list[Path]:
     The answer is remembered beside the jars, so that later calls neither resolve nor import jgo.
     Raises StoreError when jgo is not installed or the download fails.
     """
-    cache = cache_dir()
-    remembered = cache / "classpath.json"
-    if jars := _fetched(remembered):
+    if jars := fetched_jars():
         return jars
     import fcntl  # not everywhere; neither is the managed server
 
+    cache = cache_dir()
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "fetching.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if jars := _fetched(remembered):  # by another process, meanwhile
+        if jars := fetched_jars():  # by another process, meanwhile
             return jars
         say(f"fetching Neo4j {NEO4J_VERSION} into {cache} (once; about 150 MB, one to three minutes)")
         jars = _resolve(cache)
         partial = cache / f"classpath.{os.getpid()}.part"
         partial.write_text(json.dumps([str(jar.relative_to(cache)) for jar in jars]))
-        partial.replace(remembered)
+        partial.replace(cache / _REMEMBERED)
     return jars
 
 
-def _fetched(remembered: Path) -> list[Path] | None:
-    """The jars that a list names, if it is there and they are."""
+def fetched_jars() -> list[Path] | None:
+    """What `class_path` gives, if all of it is there: nothing is ever downloaded here."""
+    cache = cache_dir()
     try:
-        jars = [remembered.parent / name for name in json.loads(remembered.read_text())]
+        jars = [cache / name for name in json.loads((cache / _REMEMBERED).read_text())]
     except (OSError, ValueError):
         return None
     return jars if all(jar.exists() for jar in jars) else None

@@ -1,4 +1,7 @@
-"""Tables too large for memory, in parts by key: rows of one key come back together. Small ones never touch the disk."""
+"""Tables too large for memory, in parts: by key, so that rows of one key come back together, or as they came.
+
+Small ones never touch the disk.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,11 @@ class SpillFolder:
         self._spills: list[Spill] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def spill(self, key: str) -> Spill:
-        """An empty spill, parted by a string column. Equal keys fall into parts of equal number in every spill."""
+    def spill(self, key: str | None = None) -> Spill:
+        """An empty spill, parted by a string column. Equal keys fall into parts of equal number in every spill.
+
+        Without a column rows stay in their order, and a part is what went to disk at one time.
+        """
         made = Spill(self, key, len(self._spills))
         self._spills.append(made)
         return made
@@ -56,12 +62,12 @@ class SpillFolder:
 
 
 class Spill:
-    """Rows by the hash of their key. All tables must have the same columns.
+    """Rows by the hash of their key, if they have one. All tables must have the same columns.
 
     What goes to disk at one time is one file, sorted by part, so that few files are open however many parts there are.
     """
 
-    def __init__(self, folder: SpillFolder, key: str, number: int) -> None:
+    def __init__(self, folder: SpillFolder, key: str | None, number: int) -> None:
         self.bytes = 0
         self._folder, self._key, self._number = folder, key, number
         self._tables: list[pa.Table] = []
@@ -83,7 +89,7 @@ class Spill:
         path, batches, index = self._folder.path(self._number, len(self._files)), 0, {}
         try:
             with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-                for part, rows in _parted(table, self._key):
+                for part, rows in self._parted(table):
                     made = rows.to_batches()
                     for batch in made:
                         writer.write_batch(batch)
@@ -106,22 +112,25 @@ class Spill:
             if not keep:
                 self._tables, self.bytes = [], 0
             if tables and self._folder.spilled:
-                yield from _parted(pa.concat_tables(tables), self._key)
+                yield from self._parted(pa.concat_tables(tables))
             elif tables:
                 yield 0, pa.concat_tables(tables)
             return
         self.flush()
         for part in sorted({part for _, index in self._files for part in index}):
             found = []
-            for path, index in self._files:
+            for path, batches in ((path, index[part]) for path, index in self._files if part in index):
                 with pa.OSFile(str(path)) as file:
                     reader = pa.ipc.open_file(file)
-                    found += [reader.get_batch(i) for i in index.get(part, ())]
+                    found += [reader.get_batch(i) for i in batches]
             yield part, pa.Table.from_batches(found)
         if not keep:
             for path, _ in self._files:
                 path.unlink()
             self._files = []
+
+    def _parted(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        return iter([(len(self._files), table)]) if self._key is None else _parted(table, self._key)
 
 
 def _parted(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:

@@ -28,6 +28,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GraphStore
     yield from empty_graph(request, tmp_path)
 
 
+def told(store: GraphStore, folder: Path, links: str) -> dict[str, Callable[[], Any]]:
+    """The steps that tell a small graph: titles of items, names of entities, and which item is which."""
+    titles = write(folder, "items.csv", "item,name\ni1,La Haine (1995)\ni2,Heat\ni3,Alone\n")
+    own = write(folder, "names.csv", "entity,name\nm.1,Hate\nm.2,Heat\nm.4,Other\n")
+    link = write(folder, "link.txt", links)
+    return {
+        "titles": lambda: bring(store, "features", titles),
+        "names": lambda: bring(store, "features", own, of="entity"),
+        "links": lambda: bring(store, "alignment", link),
+    }
+
+
 def test_names_tell_a_title_from_an_own_name() -> None:
     for title, own in itertools.product(("T", None), ("T", "O", None)):
         names = Names.of(title, own)
@@ -41,19 +53,11 @@ def test_names_tell_a_title_from_an_own_name() -> None:
 def test_an_item_goes_by_its_title_and_its_entity_keeps_its_own_name(
     store: GraphStore, tmp_path: Path
 ) -> None:
-    titles = write(tmp_path, "items.csv", "item,name\ni1,La Haine (1995)\ni2,Heat\ni3,Alone\n")
-    own = write(tmp_path, "names.csv", "entity,name\nm.1,Hate\nm.2,Heat\nm.4,Other\n")
-    link = write(tmp_path, "link.txt", "i1\tm.1\ni2\tm.2\n")
-    parts = {
-        "titles": ("features", titles, {}),
-        "names": ("features", own, {"of": "entity"}),
-        "links": ("alignment", link, {}),
-    }
-    for order in itertools.permutations(parts):
+    steps = told(store, tmp_path, "i1\tm.1\ni2\tm.2\n")
+    for order in itertools.permutations(steps):
         store.clear()
-        for part in order:
-            name, path, options = parts[part]
-            bring(store, name, path, **options)
+        for step in order:
+            steps[step]()
         assert dump(store)["Entity"] == {
             "m.1": {"item_id": "i1", "name": "La Haine (1995)", "entity_name": "Hate", "name_of": "item"},
             "m.2": {"item_id": "i2", "name": "Heat", "name_of": "both"},
@@ -70,16 +74,9 @@ def test_an_item_goes_by_its_title_and_its_entity_keeps_its_own_name(
 
 
 def test_a_realigned_item_takes_its_title_along_whatever_the_order(store: GraphStore, tmp_path: Path) -> None:
-    titles = write(tmp_path, "items.csv", "item,name\ni1,La Haine (1995)\ni2,Heat\ni3,Alone\n")
-    own = write(tmp_path, "names.csv", "entity,name\nm.1,Hate\nm.2,Heat\nm.4,Other\n")
-    link = write(tmp_path, "link.txt", "i1\tm.1\ni2\tm.2\ni3\tm.5\n")
     right = [("i1", "m.4"), ("i2", "m.1"), ("i3", "m.6")]
-    steps: dict[str, Callable[[], Any]] = {
-        "titles": lambda: bring(store, "features", titles),
-        "names": lambda: bring(store, "features", own, of="entity"),
-        "links": lambda: bring(store, "alignment", link),
-        "move": lambda: apply_rows(store, right, "t", RejectsFile(None)),
-    }
+    steps = told(store, tmp_path, "i1\tm.1\ni2\tm.2\ni3\tm.5\n")
+    steps["move"] = lambda: apply_rows(store, right, "t", RejectsFile(None))
     for order in itertools.permutations(steps):
         if order.index("links") > order.index("move"):
             continue

@@ -97,7 +97,11 @@ def test_core_of_entities_and_relations(graph: GraphStore, tmp_path: Path) -> No
     graph.close()
 
 
-def test_names_come_for_what_is_kept(graph: GraphStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", [64 << 20, 0])  # bytes that wait in memory, and not on disk
+def test_names_come_for_what_is_kept(
+    graph: GraphStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr("kgkit.spill.HELD", held)
     dump_ = "".join(
         f"<http://rdf.freebase.com/ns/{h}>\t<http://rdf.freebase.com/ns/{r}>\t{t}\t.\n"
         for h, r, t in [

@@ -6,14 +6,16 @@ import json
 import os
 import socket
 import stat
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from kgkit import server, server_jars
+from kgkit import server, server_archive, server_jars
 from kgkit.cli import neo4j as command
 from kgkit.errors import StoreError
 from kgkit.server import ServerInfo
@@ -81,6 +83,34 @@ def test_a_reused_pid_is_not_ours(tmp_path: Path) -> None:
     assert server.stop(home=tmp_path) is False  # and we are still here
     (tmp_path / "server.json").write_text("{ half")
     assert server.status(home=tmp_path) is None
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_stop_uses_the_jars_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setenv("KGKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "jgo.maven", None)  # should it try to fetch them after all
+    cache = server_jars.cache_dir()
+    archive = server_archive._folder(server_jars.java(), [cache / "one.jar"])
+    archive.mkdir(parents=True)
+    (cache / "classpath.json").write_text('["one.jar"]')
+    (archive / "seen-pid1.lst").write_text("java/lang/Object super: nonsense\n")
+    if there:
+        (cache / "one.jar").touch()
+    before = set(cache.rglob("*"))
+    process = subprocess.Popen(["sleep", "100"])  # whatever server.json names is the server
+    record = {"pid": process.pid, "started": server._start_time(process.pid), "port": 7687}
+    (tmp_path / "server.json").write_text(json.dumps(record))
+    assert server.stop(home=tmp_path)
+    assert process.wait() is not None
+    if not there:
+        assert set(cache.rglob("*")) == before  # class_path() begins with a lock file
+        return
+    deadline = time.monotonic() + 60
+    while not (archive / "log").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (archive / "log").exists()  # of a try to make the archive
 
 
 def test_a_lost_password_is_said(tmp_path: Path) -> None:

@@ -67,5 +67,19 @@ def test_archive_that_fails_is_not_tried_again(jars: list[Path]) -> None:
     assert not list(cache_folder(jars).glob("*.lst"))
 
 
+def test_the_archives_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_archive, "cache_dir", lambda: tmp_path)
+    folders = []
+    for age in range(5):  # the last is the oldest
+        folder = server_archive._folder(java(), [Path(f"{age}.jar")])
+        folder.mkdir()
+        (folder / "neo4j.jsa").touch()
+        os.utime(folder, (1e9 - age, 1e9 - age))
+        folders.append(folder)
+    assert any("neo4j.jsa" in option for option in java_options(java(), [Path("4.jar")]))  # a server starts
+    server_archive._prune(folders[2])
+    assert [f.exists() for f in folders] == [True, False, True, False, True]
+
+
 def cache_folder(jars: list[Path]) -> Path:
     return server_archive._folder(java(), jars)

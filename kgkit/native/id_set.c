@@ -58,26 +58,11 @@ static void begin(const uint64_t *slots, int32_t bits, uint64_t seed, const uint
     }
 }
 
-/* number[i] = the number of string i (text at offsets[i] .. offsets[i + 1]), -1 if it is not in the set. */
-void kgkit_id_set_find(const uint64_t *slots, int32_t bits, uint64_t seed, const uint8_t *arena, const int64_t *starts,
-                       const uint8_t *text, const int64_t *offsets, int64_t n, int64_t *number)
-{
-    uint32_t h[BLOCK];
-    for (int64_t first = 0; first < n; first += BLOCK) {
-        const int64_t many = n - first < BLOCK ? n - first : BLOCK;
-        const int64_t *o = offsets + first;
-        begin(slots, bits, seed, text, o, many, h);
-        for (int64_t j = 0; j < many; j++) {
-            const uint64_t slot = slots[probe(slots, bits, arena, starts, text + o[j], o[j + 1] - o[j], h[j])];
-            number[first + j] = (int64_t)(uint32_t)slot - 1; /* of a free slot -1 */
-        }
-    }
-}
-
-/* Adds n strings to a set of `count`, and returns how many it has then. There must be room for all of them.
- * number[i] = the number that string i has from then on, unless `number` is null. */
-int64_t kgkit_id_set_add(uint64_t *slots, int32_t bits, uint64_t seed, uint8_t *arena, int64_t *starts, int64_t count,
-                         const uint8_t *text, const int64_t *offsets, int64_t n, int64_t *number)
+/* number[i] = the number of string i (text at offsets[i] .. offsets[i + 1]), -1 if it is not in the set, unless
+ * `number` is null. When `adding` (a constant, so that both callers get a loop of their own), strings that are not in
+ * the set of `count` are added to it, and it is returned how many it has then. */
+static inline int64_t walk(uint64_t *slots, int32_t bits, uint64_t seed, uint8_t *arena, int64_t *starts, int64_t count,
+                           const uint8_t *text, const int64_t *offsets, int64_t n, int64_t *number, int adding)
 {
     uint32_t h[BLOCK];
     for (int64_t first = 0; first < n; first += BLOCK) {
@@ -88,16 +73,30 @@ int64_t kgkit_id_set_add(uint64_t *slots, int32_t bits, uint64_t seed, uint8_t *
             const uint8_t *own = text + o[j];
             const int64_t length = o[j + 1] - o[j];
             const uint64_t at = probe(slots, bits, arena, starts, own, length, h[j]);
-            if (!slots[at]) {
+            if (adding && !slots[at]) {
                 memcpy(arena + starts[count], own, (size_t)length);
                 starts[count + 1] = starts[count] + length;
                 slots[at] = (uint64_t)h[j] << 32 | (uint64_t)(++count);
             }
             if (number)
-                number[first + j] = (int64_t)(uint32_t)slots[at] - 1;
+                number[first + j] = (int64_t)(uint32_t)slots[at] - 1; /* of a free slot -1 */
         }
     }
     return count;
+}
+
+/* The numbers of n strings. */
+void kgkit_id_set_find(uint64_t *slots, int32_t bits, uint64_t seed, uint8_t *arena, int64_t *starts,
+                       const uint8_t *text, const int64_t *offsets, int64_t n, int64_t *number)
+{
+    walk(slots, bits, seed, arena, starts, 0, text, offsets, n, number, 0);
+}
+
+/* Adds n strings to a set of `count`, and returns how many it has then. There must be room for all of them. */
+int64_t kgkit_id_set_add(uint64_t *slots, int32_t bits, uint64_t seed, uint8_t *arena, int64_t *starts, int64_t count,
+                         const uint8_t *text, const int64_t *offsets, int64_t n, int64_t *number)
+{
+    return walk(slots, bits, seed, arena, starts, count, text, offsets, n, number, 1);
 }
 
 /* Moves what is in `size` slots into a larger, empty table. */

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from kgkit.arrays import Array, Ints
 from kgkit.schema import EDGES
-from kgkit.store import ladybug_tables, ladybug_write
+from kgkit.store import ladybug_write
 from kgkit.store.ladybug import LadybugStore
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.port import NodeIndex, WriteStats
@@ -112,7 +112,6 @@ class GatheringStore(LadybugStore):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._waiting = WaitingFacts(path.with_name(path.name + ".facts"))
-        self._ends: ladybug_write.KnownIds | None = None  # what the last call looked up
         self._beside = 0  # calls under way that are of no concern to the facts
         with self._facts_aside():
             # Facts in the engine: they were put there, now or by a process that was killed while it did so.
@@ -121,7 +120,6 @@ class GatheringStore(LadybugStore):
     @property
     def _engine(self) -> Engine:
         engine = super()._engine
-        self._ends = None  # whatever this call does, it may move nodes
         if not self._beside and len(self._waiting):
             self._settle(engine)
         return engine
@@ -157,15 +155,7 @@ class GatheringStore(LadybugStore):
 
     def upsert_nodes(self, label: str, table: pa.Table) -> WriteStats:
         with self._facts_aside():
-            if label != "Entity" or table.column_names != ["id"]:
-                return super().upsert_nodes(label, table)
-            engine = self._writer
-            with engine.exclusive():
-                ids, before = ladybug_tables.keys("id", table).unique(), engine.count(label)
-                offsets = ladybug_write.offsets_of(engine, label, ids, "create")
-                created = engine.count(label) - before
-            self._ends = ids, offsets  # an ingest's facts come next, and these are their ends
-            return WriteStats(created=created, matched=len(ids) - created)
+            return super().upsert_nodes(label, table)
 
     def upsert_edges(self, kind: str, table: pa.Table, *, missing: str = "error") -> WriteStats:
         if kind != "FACT":
@@ -173,11 +163,10 @@ class GatheringStore(LadybugStore):
                 return super().upsert_edges(kind, table, missing=missing)
         if self._settled or not set(table.column_names) <= _PLAIN:
             return super().upsert_edges(kind, table, missing=missing)
-        ends = self._ends
         with self._facts_aside():
             engine = self._writer
             with engine.exclusive():
-                found = ladybug_write.resolved(engine, kind, table, missing, ends)
+                found = ladybug_write.resolved(engine, kind, table, missing)
                 added = self._wait(engine, *found[:3])
         return super().upsert_edges(kind, table, missing=missing) if added is None else added + found[3]
 
@@ -233,7 +222,7 @@ class GatheringStore(LadybugStore):
             return super().stats()
         with self._facts_aside():
             found = super().stats()
-            relations = self._names(self._engine).relations.to_pylist()
+            relations = _relations(self._engine)
         counts = np.bincount(self._waiting.columns(slice(None))[2], minlength=len(relations)).tolist()
         found["relationships"]["FACT"] = len(self._waiting)
         found["relations"] = {name: n for name, n in sorted(zip(relations, counts, strict=True)) if n}
@@ -245,12 +234,7 @@ class GatheringStore(LadybugStore):
         row = np.zeros(1 + int(offsets.max(initial=-1)), dtype=np.int32)
         row[offsets] = np.arange(len(offsets))
         ids = pa.concat_arrays([pa.array([], pa.string()), *found.column(0).chunks])
-        registered = {
-            int(rid): name
-            for rid, name in engine.rows("MATCH (r:Relation) WHERE r.rid IS NOT NULL RETURN r.rid, r.`id`")
-        }
-        relations = [registered.get(rid, "") for rid in range(1 + max(registered, default=-1))]
-        return _Names(row, ids, pa.array(relations, pa.string()))
+        return _Names(row, ids, pa.array(_relations(engine), pa.string()))
 
     def _table(self, rows: slice, names: _Names) -> dict[str, pa.Array]:
         """Columns head, tail, relation, source of some waiting facts, as dictionaries."""
@@ -263,3 +247,10 @@ class GatheringStore(LadybugStore):
             "relation": of(pa.array(rids.astype(np.int32)), names.relations),
             "source": of(pa.array(codes.astype(np.int32), mask=codes == 0), sources),
         }
+
+
+def _relations(engine: Engine) -> list[str]:
+    """Names of relations by rid, "" for a rid that none has."""
+    found = engine.rows("MATCH (r:Relation) WHERE r.rid IS NOT NULL RETURN r.rid, r.`id`")
+    registered = {int(rid): name for rid, name in found}
+    return [registered.get(rid, "") for rid in range(1 + max(registered, default=-1))]

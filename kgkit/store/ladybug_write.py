@@ -41,7 +41,6 @@ COPY_EDGES_FROM = (
     20_000  # a COPY rewrites what is near: 1,000 rows onto 2M take 3.5 s of CPU, by CREATE 0.04 s
 )
 UPDATE_ROWS = 200_000  # rows an update statement
-KnownIds = tuple[pa.Array, Ints]  # ids, string [N], and the engine's offsets of them, int64 [N]
 
 
 def upsert_nodes(engine: Engine, label: str, table: pa.Table) -> WriteStats:
@@ -142,18 +141,17 @@ def upsert_edges(engine: Engine, kind_name: str, table: pa.Table, missing: str) 
 
 
 def resolved(
-    engine: Engine, kind_name: str, table: pa.Table, missing: str, known_ends: KnownIds | None = None
+    engine: Engine, kind_name: str, table: pa.Table, missing: str
 ) -> tuple[pa.Table, Ints, Ints, WriteStats]:
     """Checked rows whose ends are known, the engine's offsets of these, int64 [E] each, and rows that were skipped.
 
-    Makes ends that are missing where `missing` says so, and registers the relations of facts. `known_ends`: see
-    `resolve_ends`.
+    Makes ends that are missing where `missing` says so, and registers the relations of facts.
     """
     kind = edge_kind(kind_name)
     if missing not in ("error", "skip", "create"):
         raise StoreError(f"missing={missing!r}: use error, skip or create")
     table = edge_table(kind, table)
-    source, target = resolve_ends(engine, kind, table, missing, known_ends)
+    source, target = resolve_ends(engine, kind, table, missing)
     known = (source >= 0) & (target >= 0)
     skipped = int(len(known) - known.sum())
     if skipped:
@@ -177,21 +175,15 @@ def edge_table(kind: EdgeKind, table: pa.Table) -> pa.Table:
     return pa.table(out)
 
 
-def resolve_ends(
-    engine: Engine, kind: EdgeKind, table: pa.Table, missing: str, known_ends: KnownIds | None = None
-) -> tuple[Ints, Ints]:
+def resolve_ends(engine: Engine, kind: EdgeKind, table: pa.Table, missing: str) -> tuple[Ints, Ints]:
     """The engine's offsets of both ends, int64 [E] each; -1 for unknown ends where `missing` is "skip".
 
-    `known_ends` spares looking up the ends when they are, in the order in which they first appear, just these ids.
     Raises StoreError for unknown ends where `missing` is "error"; makes the nodes where it is "create".
     """
     columns = [table[c].combine_chunks() for c in ("head", "tail")]
     if kind.source == kind.target:
         ids, (source, target) = _distinct(*columns)
-        if known_ends is not None and ids.equals(known_ends[0]):
-            offsets = known_ends[1]
-        else:
-            offsets = offsets_of(engine, kind.source, ids, missing)
+        offsets = offsets_of(engine, kind.source, ids, missing)
         return offsets[source], offsets[target]
     with ThreadPoolExecutor(2) as pool:  # Arrow lets go of the interpreter's lock
         ends = list(pool.map(_distinct, columns))
