@@ -293,8 +293,8 @@ class LadybugStore(GraphStore):
         match = "MATCH (n:Entity)"
         if relation is not None:
             params["relation"] = relation
-            fact = "(:Entity)-[f:FACT]->(n:Entity)" if side == "tail" else "(n:Entity)-[f:FACT]->(:Entity)"
-            match = f"MATCH {fact} WHERE f.relation = $relation WITH DISTINCT n"
+            fact = "(:Entity)-[f:FACT]->(n)" if side == "tail" else "(n)-[f:FACT]->(:Entity)"
+            match += f" WHERE EXISTS {{ MATCH {fact} WHERE f.relation = $relation }}"
         score = _SCORES[similarity].format(terms=length // 2 if similarity == "modulus" else length)
         rows = self._engine.rows(
             f"{match} WITH n.`id` AS id, n.{identifier(prop)} AS v, CAST($query AS {type_}) AS q WHERE v IS NOT NULL "

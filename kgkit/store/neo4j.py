@@ -20,7 +20,7 @@ from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, embedding_property, ident
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store import neo4j_read
 from kgkit.store.neo4j_connection import RETRIES, Connection, in_parallel, value_of
-from kgkit.store.neo4j_read import decode, key_map, label_of, plain, rows_of
+from kgkit.store.neo4j_read import SESSIONS, decode, key_map, label_of, plain, rows_of
 from kgkit.store.port import (
     AlignStats,
     Answers,
@@ -277,13 +277,12 @@ class Neo4jStore(GraphStore):
         side: str = "tail",
     ) -> list[tuple[str, float]]:
         text = cypher.best_scored(prop, len(query), similarity, relation, side, self._native)
-        threads = 1 if cypher.scored_quickly(similarity, len(query)) else 2
         terms = len(query) // (2 if similarity == "modulus" else 1)
         given = {"query": list(query), "opposite": [-x for x in query], "terms": terms, "relation": relation}
         parts = in_parallel(
-            lambda part: self._connection.read(text, **given, part=part, parts=threads, k=k, few=4 * k + 20),
-            range(threads),
-            threads,
+            lambda part: self._connection.read(text, **given, part=part, parts=SESSIONS, k=k, few=4 * k + 20),
+            range(SESSIONS),
+            SESSIONS,
         )
         found = [(r["id"], float(r["score"])) for part in parts for r in value_of(part)]
         return sorted(found, key=lambda scored: (-scored[1], scored[0]))[:k]

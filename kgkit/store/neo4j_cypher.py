@@ -183,11 +183,6 @@ _QUICK = {
 _QUICK_LENGTH = 4096  # that those functions take at most
 
 
-def scored_quickly(similarity: str, length: int) -> bool:
-    """Whether the server has a quick way to tell which vectors of a length may score best."""
-    return similarity in _QUICK and length <= _QUICK_LENGTH
-
-
 def best_scored(
     prop: str, length: int, similarity: str, relation: str | None, side: str, native: bool
 ) -> str:
@@ -195,18 +190,18 @@ def best_scored(
 
     $few: how many are scored exactly, where the server has a quick way to tell which may be best.
     """
-    match = "MATCH (n:Entity) "
+    observed = ""
     if relation is not None:
         type_, where = (identifier(relation), "") if native else ("FACT", "WHERE f.relation = $relation ")
-        fact = "(:Entity)-[f:{}]->(n:Entity)" if side == "tail" else "(n:Entity)-[f:{}]->(:Entity)"
-        match = f"MATCH {fact.format(type_)} {where}WITH DISTINCT n "
+        fact = "(:Entity)-[f:{}]->(n)" if side == "tail" else "(n)-[f:{}]->(:Entity)"
+        observed = f"AND EXISTS {{ {fact.format(type_)} {where}}} "
     quick = ""
-    if scored_quickly(similarity, length):
-        quick = f"WITH n, v, {_QUICK[similarity]} AS quick ORDER BY quick DESC, n.id LIMIT $few "
+    if similarity in _QUICK and length <= _QUICK_LENGTH:
+        quick = f"WITH n, v, {_QUICK[similarity]} AS quick ORDER BY quick DESC LIMIT $few "
     return (
-        f"{match}WITH n, n.{identifier(prop)} AS v WHERE size(v) = size($query) AND n.id IS NOT NULL "
-        f"AND id(n) % $parts = $part {quick}"
-        f"WITH n.id AS id, {_SCORES[similarity]} AS score WHERE score = score "
+        f"MATCH (n:Entity) WHERE id(n) % $parts = $part {observed}"
+        f"WITH n, n.{identifier(prop)} AS v WHERE size(v) = size($query) {quick}"
+        f"WITH n.id AS id, {_SCORES[similarity]} AS score WHERE id IS NOT NULL AND score = score "
         "RETURN id, score ORDER BY score DESC, id LIMIT $k"
     )
 
