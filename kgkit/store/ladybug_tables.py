@@ -221,16 +221,20 @@ def combine(columns: Sequence[tuple[Ints, Ints]]) -> tuple[
 
 def differs(new: pa.ChunkedArray, old: pa.ChunkedArray, rows: Ints, old_rows: Ints) -> Bools:
     """bool [M]: where a new value, in row `rows`, is given and is not the stored one, in row `old_rows`."""
-    given: Bools = np.asarray(pc.is_valid(new), dtype=bool)[rows]
-    if pa.types.is_fixed_size_list(new.type):
-        return given
     if pa.types.is_string(new.type) or pa.types.is_dictionary(new.type):
-        # Strings repeat: comparing their numbers in a dictionary takes a fraction of the time.
+        # Relationships' strings repeat: comparing their numbers in a dictionary takes a fraction of the time.
+        given: Bools = np.asarray(pc.is_valid(new), dtype=bool)[rows]
         now, before = shared_codes(new, old)
         given &= now[rows] != before[old_rows]
         return given
-    unequal = pc.not_equal(new.take(pa.array(rows)), old.take(pa.array(old_rows)))
-    given &= np.asarray(pc.fill_null(unequal, True), dtype=bool)
+    return unequal(new.take(pa.array(rows)), old.take(pa.array(old_rows)))
+
+
+def unequal(new: pa.ChunkedArray, old: pa.ChunkedArray) -> Bools:
+    """bool [N]: where a new value is given and is not the stored one, in the same row. A given vector always counts."""
+    given: Bools = np.asarray(pc.is_valid(new), dtype=bool)
+    if not pa.types.is_fixed_size_list(new.type):
+        given &= np.asarray(pc.fill_null(pc.not_equal(new, old), True), dtype=bool)
     return given
 
 

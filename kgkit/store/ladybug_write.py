@@ -32,6 +32,7 @@ from kgkit.store.ladybug_tables import (
     node_kind,
     pattern,
     shared_codes,
+    unequal,
 )
 from kgkit.store.port import WriteStats
 from kgkit.store.rows import last_of_each, last_rows
@@ -63,9 +64,8 @@ def upsert_nodes(engine: Engine, label: str, table: pa.Table) -> WriteStats:
     if is_new.any():
         add_nodes(engine, label, batch.filter(pa.array(is_new)))
     changed = np.zeros(len(is_new), dtype=bool)
-    same_row = np.arange(len(is_new), dtype=np.int64)
     for name in columns:
-        changed |= differs(batch[name], stored[name], same_row, same_row)
+        changed |= unequal(batch[name], stored[name])
     if (changed & ~is_new).any():
         _update_nodes(engine, label, batch.filter(pa.array(changed & ~is_new)))
     return WriteStats(created=int(is_new.sum()), matched=int((~is_new).sum()))
