@@ -14,7 +14,8 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
   it only where nulls are impossible.
 * A log whose last record is cut off (by kill -9 in the middle of a commit) makes the engine refuse the whole file,
   unless told to replay it up to there: then the graph is that of the last commit.
-* A COPY leaves hundreds of MiB behind that are free, and that the C library keeps. So `copy` hands them back.
+* A COPY leaves hundreds of MiB behind that are free, and that the C library keeps. So `copy` hands them back, and before
+  it begins what others left.
 * A reader in another process does not notice that the file below it was rewritten. So readers look at its time stamp
   before and after each query, and open it anew when it changed.
 """
@@ -188,12 +189,13 @@ class Engine:
         self.rows("CHECKPOINT")
 
     def copy(self, cypher: str, table: pa.Table) -> None:
-        """Runs `COPY .. FROM $t`, and gives the memory that it leaves behind back to the system."""
+        """Runs `COPY .. FROM $t`; of a large one memory goes back to the system before and after."""
+        large = table.num_rows >= TRIM_FROM
+        if large:
+            _trim()
         self.rows(cypher, {"t": table})
-        if table.num_rows >= TRIM_FROM:
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-            if trim is not None:
-                trim(0)
+        if large:
+            _trim()
 
     def copy_nodes(self, label: str, table: pa.Table) -> None:
         """Bulk-loads nodes whose keys are proven new and distinct; column names are the properties.
@@ -301,6 +303,13 @@ def _execute(
     result = connection.execute(cypher, dict(params) if params else None)
     assert isinstance(result, ladybug.QueryResult)
     return result
+
+
+def _trim() -> None:
+    """Hands memory that is free to the system, where the C library (glibc's) knows how."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _stamp(path: Path) -> Stamp:
