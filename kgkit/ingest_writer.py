@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 _CALL = {"neo4j": 200_000}
 _FACT = ["head", "tail", "relation"]
 _ROW = "__row"
-# Facts and properties that are held at most: with what a store makes of them, ingest stays below 1 GiB.
-_ROWS, _BYTES = 1_000_000, 64 << 20
+# What is held at most: with what a store makes of it, ingest stays below 1 GiB.
+_FACTS = 1_000_000
+_FIRST_FACTS = 2_000_000  # of an empty embedded graph: filling a table takes a third of the time of appending
+_ROWS = 1_000_000  # of properties
+_IDS, _BYTES = 1_500_000, 64 << 20  # ids of facts, and their bytes or those of properties
 
 
 # Records that are written as they come; the others are held until all of the source is read.
@@ -36,8 +39,8 @@ STREAMED = (Facts, Features, AttributeFacts)
 class Writer:
     """Writes the records of one source. `created` and `matched` count rows by kind: User, Entity, FACT and so on.
 
-    Purchases and alignments are held to the end, the rest at most `buffer` rows long; `flushed` is told how many of
-    that rest's records the graph holds.
+    Purchases and alignments are held to the end, facts and properties at most `buffer` rows long; `flushed` is told how
+    many of their records the graph holds.
     """
 
     def __init__(
@@ -53,12 +56,15 @@ class Writer:
         self.conflicts: list[Reject] = []
         self._store, self._source, self._buffer, self._tell = store, source, buffer, tell
         self._call = _CALL.get(store.capabilities.dialect)
-        self._facts: list[pa.Table] = []
+        self._facts: list[pa.Table] = []  # head and tail are numbers of `_ids`
+        self._ids = IdSet()
         self._alignments: list[pa.Table] = []
         self._features: list[Features] = []
         self._attributes: list[AttributeFacts] = []
         self._pairs = Pairs(buffer)
-        self._flushed, self._taken, self._rows, self._bytes = flushed, 0, 0, 0
+        self._flushed, self._taken = flushed, 0
+        self._told = self._rows = self._bytes = 0  # facts; properties, and their bytes
+        self._most_facts = 0  # yet unknown
 
     def add(self, record: Facts | Purchases | Alignments | Features | AttributeFacts) -> None:
         """Takes a record; writes when enough are held. Pairs are held to the end, because their counts must be whole."""
@@ -67,23 +73,34 @@ class Writer:
         elif isinstance(record, Alignments):
             self._alignments.append(record.table)
         else:
-            table = record.table
-            if isinstance(record, Facts):
-                table = _numbered_relations(table)
-                self._facts.append(table)
-            elif isinstance(record, Features):
-                self._features.append(record)
-            else:
-                self._attributes.append(record)
             self._taken += 1
-            self._rows += table.num_rows
-            self._bytes += table.nbytes  # long texts are many bytes in few rows
-            if self._rows >= min(self._buffer, _ROWS) or self._bytes >= _BYTES:
-                self._write_features()  # first: an entity that is made with its name need not be changed for it
-                self._write_facts()
-                self._write_attributes()
-                self._rows = self._bytes = 0
-                self._flushed(self._taken)
+            if isinstance(record, Facts):
+                self._facts.append(_numbered(record.table, self._ids))
+                self._told += record.table.num_rows
+            else:
+                if isinstance(record, Features):
+                    self._features.append(record)
+                else:
+                    self._attributes.append(record)
+                self._rows += record.table.num_rows
+                self._bytes += record.table.nbytes  # long texts are many bytes in few rows
+            if self._is_full():
+                self._write_held()
+            elif self._rows >= min(self._buffer, _ROWS) or self._bytes >= _BYTES:
+                if self._facts:
+                    self._write_properties()
+                else:
+                    self._write_held()
+
+    def _is_full(self) -> bool:
+        """Whether as many facts are held as may be."""
+        if self._told >= min(self._buffer, _FACTS):
+            if not self._most_facts:
+                empty = self._call is None and not self._store.stats()["relationships"]["FACT"]
+                self._most_facts = _FIRST_FACTS if empty else _FACTS
+            if self._told >= min(self._buffer, self._most_facts):
+                return True
+        return len(self._ids) >= _IDS or self._ids.text_bytes >= _BYTES
 
     def skip(self) -> None:
         """Leaves out a record that an earlier run has written."""
@@ -92,10 +109,20 @@ class Writer:
     def finish(self) -> None:
         """Writes what is held."""
         self._write_alignments()
-        self._write_features()
+        self._write_properties()
         self._write_facts()
-        self._write_attributes()
         self._write_pairs()
+
+    def _write_held(self) -> None:
+        self._write_properties()  # first: an entity that is made with its name need not be changed for it
+        self._write_facts()
+        self._most_facts = _FACTS
+        self._flushed(self._taken)
+
+    def _write_properties(self) -> None:
+        self._write_features()
+        self._write_attributes()
+        self._rows = self._bytes = 0
 
     # -- facts -------------------------------------------------------------------------------------------------
     def _write_facts(self) -> None:
@@ -103,8 +130,11 @@ class Writer:
             return
         # Files of one source may differ in whether they have labels.
         held = pa.concat_tables(self._facts, promote_options="default").unify_dictionaries()
-        self._facts = []
-        held, ids = _numbered_ends(held)
+        ids = self._ids.to_arrow().cast(pa.string())
+        self._facts, self._ids, self._told = [], IdSet(), 0
+        for at, name in enumerate(("head", "tail")):
+            numbers = held[name].combine_chunks()
+            held = held.set_column(at, name, pa.DictionaryArray.from_arrays(numbers, ids))
         self._nodes("Entity", pa.table({"id": ids}))
         self._tell_facts(held)
 
@@ -274,21 +304,14 @@ def _distinct(*columns: pa.ChunkedArray) -> pa.Array:
     return pa.chunked_array(chunks, pa.string()).unique()
 
 
-def _numbered_relations(facts: pa.Table) -> pa.Table:
-    """The same with the few names of relations as a dictionary: half of the bytes."""
-    at = facts.column_names.index("relation")
-    return facts.set_column(at, "relation", facts["relation"].dictionary_encode())
+def _numbered(facts: pa.Table, ids: IdSet) -> pa.Table:
+    """Columns head and tail as numbers of `ids`, relation as a dictionary, then all others: a fifth of the bytes.
 
-
-def _numbered_ends(facts: pa.Table) -> tuple[pa.Table, pa.Array]:
-    """The same with heads and tails as one dictionary, and that: ids are hashed once, whatever a store does with them."""
-    ids = IdSet()
-    numbers = {name: ids.encode(facts[name]).astype(np.int32) for name in ("head", "tail")}
-    texts = ids.to_arrow().cast(pa.string())
-    for name, of in numbers.items():
-        column = pa.DictionaryArray.from_arrays(pa.array(of), texts)
-        facts = facts.set_column(facts.column_names.index(name), name, column)
-    return facts, texts
+    So ids are hashed once, whatever a store does with them.
+    """
+    ends = {name: pa.array(ids.encode(facts[name]).astype(np.int32)) for name in ("head", "tail")}
+    others = {name: facts[name] for name in facts.column_names if name not in _FACT}
+    return pa.table({**ends, "relation": facts["relation"].dictionary_encode(), **others})
 
 
 def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -15,6 +15,8 @@ from conftest import ENGINES, empty_graph
 from kgkit.config import make_config
 from kgkit.errors import ConfigError, ConnectorError, TooManyRejects
 from kgkit.ingest import IngestReport, Step, ingest
+from kgkit.ingest_writer import Writer
+from kgkit.records import Facts, Features
 from kgkit.registry import load_connector
 from kgkit.store.port import GraphStore
 from kgkit.testing.graph_dump import Dump, dump
@@ -309,6 +311,35 @@ def test_an_interrupted_source_goes_on_where_it_was(
     assert report.resumed + report.written["FACT"] + report.matched["FACT"] == 2_000
     assert dump(store) == whole
     assert bring(store, "triples", path).sources[0].unchanged
+
+
+def test_facts_wait_for_more_facts_while_names_are_written(store: GraphStore) -> None:
+    def facts(first: int, n: int) -> Facts:
+        ids = [f"m.{i}" for i in range(first, first + n + 1)]
+        return Facts(pa.table({"head": ids[:-1], "relation": ["r"] * n, "tail": ids[1:]}))
+
+    def names(first: int, n: int) -> Features:
+        ids = [f"m.{i}" for i in range(first, first + n)]
+        return Features("entity", pa.table({"key": ids, "name": [f"N {i}" for i in ids]}))
+
+    told: list[int] = []
+    writer = Writer(store, "dump", 10, lambda *_: None, told.append)
+    writer.add(facts(0, 6))
+    writer.add(names(3, 12))  # names enough to be written; the facts are not
+    stats = store.stats()
+    assert (stats["nodes"]["Entity"], stats["relationships"]["FACT"], told) == (12, 0, [])
+    writer.add(names(100, 2))
+    writer.add(facts(5, 6))  # m.5 -> m.6 comes again
+    stats = store.stats()
+    assert (stats["nodes"]["Entity"], stats["relationships"]["FACT"], told) == (15 + 2, 11, [4])
+    writer.add(facts(200, 1))
+    writer.finish()
+    assert store.stats()["relationships"]["FACT"] == 12
+    assert (writer.created["FACT"], writer.matched["FACT"]) == (12, 0)
+    got = dump(store)
+    named = {id: properties["name"] for id, properties in got["Entity"].items() if properties.get("name")}
+    assert named == {f"m.{i}": f"N m.{i}" for i in (*range(3, 15), 100, 101)}
+    assert {(key[0], key[1]) for key in got["FACT"]} == {(f"m.{i}", f"m.{i + 1}") for i in (*range(11), 200)}
 
 
 def test_another_file_does_not_go_on_where_the_first_was(store: GraphStore, tmp_path: Path) -> None:

@@ -134,6 +134,14 @@ def test_id_set_takes_every_shape_of_strings(ids: IdSet) -> None:
         ids.encode(pa.array(["m.9", None]))
 
 
+def test_id_set_knows_how_long_its_texts_are(ids: IdSet) -> None:
+    assert ids.text_bytes == 0
+    ids.add(pa.array(["m.1", "né", "m.1", ""]))
+    assert ids.text_bytes == 6
+    assert ids.encode(pa.array(["m.1", "m.22"])).tolist() == [0, 3]
+    assert ids.text_bytes == 10
+
+
 def test_id_set_is_exact_where_hashes_collide(ids: IdSet) -> None:
     """Among 300,000 ids some ten pairs share a 32-bit hash, and some twenty absent ids share one with a member."""
     n = 300_000

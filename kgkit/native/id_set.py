@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kgkit.lazy import np
@@ -40,6 +41,11 @@ class IdSet:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    @property
+    def text_bytes(self) -> int:
+        """How long all strings are together."""
+        return self._ids.text_bytes
 
     def add(self, ids: pa.Array | pa.ChunkedArray) -> int:
         """Adds strings [B], and returns how many of them were new. Nulls are passed over."""
@@ -104,6 +110,10 @@ class _Table:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def text_bytes(self) -> int:
+        return int(self._starts[self._count])
 
     def add(self, ids: pa.Array) -> None:
         self._add(ids, None)
@@ -180,6 +190,7 @@ class _Plain:
 
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
+        self.text_bytes = 0
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -189,8 +200,11 @@ class _Plain:
 
     def encode(self, ids: pa.Array) -> Ints:
         held = self._ids
+        before = len(held)
         numbers = (held.setdefault(key, len(held)) for key in ids.to_pylist())
-        return np.fromiter(numbers, dtype=np.int64, count=len(ids))
+        found = np.fromiter(numbers, dtype=np.int64, count=len(ids))
+        self.text_bytes += sum(len(key.encode()) for key in islice(reversed(held), len(held) - before))
+        return found
 
     def find(self, ids: pa.Array) -> Ints:
         return np.fromiter((self._ids.get(key, -1) for key in ids.to_pylist()), np.int64, count=len(ids))

@@ -14,8 +14,8 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
   it only where nulls are impossible.
 * A log whose last record is cut off (by kill -9 in the middle of a commit) makes the engine refuse the whole file,
   unless told to replay it up to there: then the graph is that of the last commit.
-* A COPY leaves hundreds of MiB behind that are free, and that the C library keeps. So `copy` hands them back, and before
-  it begins what others left.
+* A COPY takes 300 bytes a relationship, and leaves hundreds of MiB behind that are free and that the C library keeps. So
+  `copy` hands them back, before it begins what others left, and before a very large one all pages that the engine keeps.
 * A reader in another process does not notice that the file below it was rewritten. So readers look at its time stamp
   before and after each query, and open it anew when it changed.
 """
@@ -42,6 +42,7 @@ from kgkit.store.ladybug_known import KnownNodes
 ARROW_CHUNK = 2_000_000  # rows a chunk of the engine's Arrow collector; larger is faster, up to here
 READ_TRIES = 5
 TRIM_FROM = 100_000  # rows of a COPY
+REOPEN_FROM = 500_000  # rows of one that needs all the room there is
 FEW_KEYS = 4_000  # of so few none is lost, however many come
 Stamp = tuple[tuple[int, int, int], ...]
 T = TypeVar("T")
@@ -189,8 +190,10 @@ class Engine:
         self.rows("CHECKPOINT")
 
     def copy(self, cypher: str, table: pa.Table) -> None:
-        """Runs `COPY .. FROM $t`; of a large one memory goes back to the system before and after."""
+        """Runs `COPY .. FROM $t`; around a large one, memory goes back to the system."""
         large = table.num_rows >= TRIM_FROM
+        if table.num_rows >= REOPEN_FROM and not self.in_transaction:
+            self._reopen()
         if large:
             _trim()
         self.rows(cypher, {"t": table})

@@ -135,9 +135,12 @@ def _positional(table: pa.Table) -> pa.Table:
 
 def upsert_edges(engine: Engine, kind_name: str, table: pa.Table, missing: str) -> WriteStats:
     """`GraphStore.upsert_edges`."""
+    kind = edge_kind(kind_name)
     table, source, target, skipped = resolved(engine, kind_name, table, missing)
-    created, matched = merge_edges(engine, edge_kind(kind_name), table, source, target)
-    return WriteStats(created, matched) + skipped
+    new, matched = _new_edges(engine, kind, table, source, target)
+    del table, source, target  # a copy of millions of rows needs all the room there is
+    copy_edges(engine, kind, new)
+    return WriteStats(new.num_rows, matched) + skipped
 
 
 def resolved(
@@ -264,8 +267,17 @@ def merge_edges(
     engine: Engine, kind: EdgeKind, table: pa.Table, source: Ints, target: Ints
 ) -> tuple[int, int]:
     """Copies relationships that are new and updates those that differ; returns how many are new and were there."""
+    new, matched = _new_edges(engine, kind, table, source, target)
+    copy_edges(engine, kind, new)
+    return new.num_rows, matched
+
+
+def _new_edges(
+    engine: Engine, kind: EdgeKind, table: pa.Table, source: Ints, target: Ints
+) -> tuple[pa.Table, int]:
+    """Those that are not stored, in the order of their heads; updates the others that differ, and counts them all."""
     if table.num_rows == 0:
-        return 0, 0
+        return table, 0
     properties = [c for c in table.column_names if c not in ("head", "tail", *kind.key)]
     if kind.type == "FACT":
         table = table.append_column(
@@ -281,13 +293,10 @@ def merge_edges(
     is_new = stored_row < 0
     if not is_new.all():
         _update_edges(engine, kind, table, stored.select(properties), rows[~is_new], stored_row[~is_new])
-    del stored
-    if is_new.any():
-        new = rows[is_new]
-        # Beside each other, as the engine keeps them: a quarter faster.
-        order = np.argsort(source[new], kind="stable")
-        copy_edges(engine, kind, table.take(pa.array(new[order])))
-    return int(is_new.sum()), int((~is_new).sum())
+    new = rows[is_new]
+    # Beside each other, as the engine keeps them: a quarter faster.
+    order = np.argsort(source[new], kind="stable")
+    return table.take(pa.array(new[order])), int((~is_new).sum())
 
 
 def _matched(
@@ -333,15 +342,17 @@ def plain_ends(table: pa.Table) -> pa.Table:
 
 def copy_edges(engine: Engine, kind: EdgeKind, table: pa.Table) -> None:
     """Appends relationships. Both ways can be rolled back, unlike a COPY of nodes."""
+    if table.num_rows == 0:
+        return
     names = [c for c in edge_columns(kind) if c in table.column_names]
-    table = plain_ends(table.select(["head", "tail", *names])).combine_chunks()
+    table = table.select(["head", "tail", *names]).combine_chunks()
     if table.num_rows < COPY_EDGES_FROM:
         values = ", ".join(f"{identifier(c)}: c{i + 2}" for i, c in enumerate(names))
         engine.rows(
             f"LOAD FROM $t MATCH (a:{identifier(kind.source)} {{`id`: c0}}) "
             f"MATCH (b:{identifier(kind.target)} {{`id`: c1}}) "
             f"CREATE (a)-[:{identifier(kind.type)} {{{values}}}]->(b)",
-            {"t": _positional(table)},
+            {"t": _positional(plain_ends(table))},
         )
         return
     listed = ", ".join(identifier(c) for c in names)

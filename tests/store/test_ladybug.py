@@ -18,6 +18,7 @@ import pytest
 from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.schema import NODES
 from kgkit.store.ladybug import LadybugStore
+from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_tables import SIDE
 from kgkit.store.port import RunRecord
 from kgkit.testing.contract_answers import recommended, vectors
@@ -375,3 +376,29 @@ def test_no_key_is_lost_when_a_table_grows_manifold(tmp_path: Path, low: int, fi
             "LOAD FROM $t MATCH (n:Entity {id: c0}) RETURN count(*)", {"t": pa.table({"c0": ids})}
         )
         assert found == [[every]]
+
+
+def test_large_copies_open_the_file_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kgkit.store.ladybug_engine.REOPEN_FROM", 100)
+    for name in ("COPY_FROM", "COPY_EDGES_FROM"):
+        monkeypatch.setattr(f"kgkit.store.ladybug_write.{name}", 100)
+    opened: list[bool] = []
+    reopen = Engine._reopen
+    monkeypatch.setattr(Engine, "_reopen", lambda engine: (opened.append(True), reopen(engine))[1])
+    path, told = (
+        tmp_path / "graph.kg",
+        [[(f"n{i}", f"r{k}", f"n{i * 7 % 500}") for i in range(500)] for k in range(3)],
+    )
+    with LadybugStore(path) as store, LadybugStore(path) as other:
+        for k, rows in enumerate(told):
+            store.upsert_edges("FACT", facts(*rows, *told[0][:50]), missing="create")
+            assert other.stats()["relationships"]["FACT"] == 500 * (k + 1)
+            assert len(other.node_index("Entity")) == 500
+        whole = dump(store)
+    assert len(opened) >= 3
+    assert (
+        set(whole["FACT"]) >= {(h, t, r) for rows in told for h, r, t in rows[:5]}
+        and len(whole["FACT"]) == 1500
+    )
+    with LadybugStore(path, read_only=True) as store:
+        assert dump(store) == whole
