@@ -59,3 +59,13 @@ def test_shell_completion_offers_commands() -> None:
         text=True,
     )
     assert "train" in done.stdout.split()
+
+
+def test_commands_that_train_end_without_a_word_about_leaks() -> None:
+    pytest.importorskip("triton")
+    imports = "import torch, triton\n"
+    done = subprocess.run(
+        [sys.executable, "-c", imports + _RUN, "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("kgkit ")
+    assert "leaked" not in done.stderr
