@@ -40,13 +40,13 @@ else:  # readers never need them
     ladybug_write = LazyModule("kgkit.store.ladybug_write")
 
 READ_ROWS = 200_000  # rows a table that read_nodes and read_edges give
-_SUM = "-list_sum(list_transform(range(1, {terms}), i -> {term}))"
-_SCORES = {  # the similarities of kgkit.nn.similarity; `terms` is the length, of modulus half of it
+_SUM = "-list_sum(list_transform($terms, t -> {}))"
+_SCORES = {  # the similarities of kgkit.nn.similarity; the engine has no sum of differences of its own
     "dot": "array_inner_product(v, q)",
-    "l1": _SUM.replace("{term}", "abs(v[i] - q[i])"),
+    "l1": _SUM.format("abs(v[t.i] - t.x)"),
     "l2": "-array_distance(v, q)",
     "l2-squared": "-array_squared_distance(v, q)",
-    "modulus": _SUM.replace("{term}", "sqrt((v[i] - q[i])^2 + (v[i + {terms}] - q[i + {terms}])^2)"),
+    "modulus": _SUM.format("sqrt((v[t.i] - t.x) * (v[t.i] - t.x) + (v[t.j] - t.y) * (v[t.j] - t.y))"),
 }
 FEW_SEEDS = 200  # up to so many nodes, looking their facts up beats reading all facts
 
@@ -289,15 +289,20 @@ class LadybugStore(GraphStore):
         type_ = f"FLOAT[{length}]"
         if ladybug_tables.node_columns(self._engine, "Entity").get(prop) != type_:
             return []
-        params: dict[str, Any] = {"query": list(query), "k": int(k)}
+        params: dict[str, Any] = {"k": int(k)}
+        score, given = _SCORES[similarity], ""
+        if "$terms" in score:
+            params["terms"] = _terms(query, similarity)
+        else:
+            params["query"] = list(query)
+            given = f", CAST($query AS {type_}) AS q"
         match = "MATCH (n:Entity)"
         if relation is not None:
             params["relation"] = relation
             fact = "(:Entity)-[f:FACT]->(n)" if side == "tail" else "(n)-[f:FACT]->(:Entity)"
             match += f" WHERE EXISTS {{ MATCH {fact} WHERE f.relation = $relation }}"
-        score = _SCORES[similarity].format(terms=length // 2 if similarity == "modulus" else length)
         rows = self._engine.rows(
-            f"{match} WITH n.`id` AS id, n.{identifier(prop)} AS v, CAST($query AS {type_}) AS q WHERE v IS NOT NULL "
+            f"{match} WITH n.`id` AS id, n.{identifier(prop)} AS v{given} WHERE v IS NOT NULL "
             f"WITH id, {score} AS score WHERE score = score RETURN id, score ORDER BY score DESC, id LIMIT $k",
             params,
         )
@@ -354,6 +359,15 @@ class LadybugStore(GraphStore):
         if not self._closed:
             self._closed = True
             self._engine_.release()
+
+
+def _terms(query: Sequence[float], similarity: str) -> list[dict[str, Any]]:
+    """What a sum goes over: places (from 1) and values. Handed in like this, the engine takes each from a column of its
+    own; looked up in a list, as `q[i]` by number, the query costs as much as the vectors do."""
+    if similarity == "l1":
+        return [{"i": i, "x": x} for i, x in enumerate(query, 1)]
+    half = len(query) // 2
+    return [{"i": i + 1, "j": i + 1 + half, "x": query[i], "y": query[i + half]} for i in range(half)]
 
 
 def _edge_columns(
