@@ -49,6 +49,17 @@ class Prediction:
     known: bool
 
 
+@dataclass(frozen=True)
+class Question:
+    """(given, relation, ?) for side "tail", (?, relation, given) for "head"; observed: only entities seen at that end."""
+
+    given: Node
+    relation: str
+    side: Side
+    most: int
+    observed: bool
+
+
 def standing_run(store: GraphStore, plugin: str | None = None, run: str | None = None) -> Standing:
     """The run that answers: of a plugin, or by id (its beginning does), or the only one there is.
 
@@ -142,26 +153,19 @@ def predict(
     model = cls(make_config(cls.Config, run.parameters))
     known = _ends(store, relation, side, given)
     out = (known if new_only else set()) | ({given.id} - known)
-    most = top + len(out)
+    asked = Question(given, relation, side, most=top + len(out), observed=types)
     try:
-        found = _from_graph(store, model, run, given, relation, side, most, types)
+        found = from_graph(store, model, run, asked)
     except KeyError:  # a table that the graph does not hold: filters, matrices
         tell(f"not all weights of {run.plugin} are in the graph: answering from the folder of run {run.id}")
-        found = _from_folder(store, runs, run, given, relation, side, most, types)
+        found = from_folder(store, runs, run, asked)
     best = [(id, score) for id, score in found if id not in out][:top]
     named = named_nodes(store, [id for id, _ in best])
     return [Prediction(named[id], score, rank, id in known) for rank, (id, score) in enumerate(best, 1)]
 
 
-def _from_graph(
-    store: GraphStore,
-    model: LinkPredictor,
-    run: Standing,
-    given: Node,
-    relation: str,
-    side: Side,
-    most: int,
-    types: bool,
+def from_graph(
+    store: GraphStore, model: LinkPredictor, run: Standing, asked: Question
 ) -> list[tuple[str, float]]:
     """The best answers by the vectors in the graph, with scores. Raises KeyError for a model that needs more tables."""
     from kgkit.train.kge_model import KGEModel
@@ -170,16 +174,19 @@ def _from_graph(
         raise KeyError  # candidates are not just the vectors
     tables = model.tables()
     entity_table, relation_table = tables["Entity"], tables["Relation"]
-    entity, relations = _vector(store, "Entity", given.id, run), _vector(store, "Relation", relation, run)
+    entity = _vector(store, "Entity", asked.given.id, run)
+    relations = _vector(store, "Relation", asked.relation, run)
     # A model with reciprocal relations writes both vectors of one beside each other.
     if model.config.reciprocal:
         relations = np.concatenate(np.split(relations, 2, axis=1))
     p: Any = {entity_table: entity, relation_table: relations}
     first: Any = np.zeros(1, dtype=np.int64)  # the only row of these tables
-    query: Any = model.tail_query(p, first, first) if side == "tail" else model.head_query(p, first, first)
+    query: Any = (
+        model.tail_query(p, first, first) if asked.side == "tail" else model.head_query(p, first, first)
+    )
     return store.best_scored(
-        embedding_property(run.plugin), query[0].tolist(), model.similarity, most,
-        relation=relation if types else None, side=side,
+        embedding_property(run.plugin), query[0].tolist(), model.similarity, asked.most,
+        relation=asked.relation if asked.observed else None, side=asked.side,
     )  # fmt: skip
 
 
@@ -195,16 +202,7 @@ def _vector(store: GraphStore, label: str, id: str, run: Standing) -> Floats:
     )
 
 
-def _from_folder(
-    store: GraphStore,
-    runs: Path,
-    run: Standing,
-    given: Node,
-    relation: str,
-    side: Side,
-    most: int,
-    types: bool,
-) -> list[tuple[str, float]]:
+def from_folder(store: GraphStore, runs: Path, run: Standing, asked: Question) -> list[tuple[str, float]]:
     """The same by the model that the run's folder holds, in seconds. Raises ConfigError when the graph has changed."""
     import torch
 
@@ -215,17 +213,18 @@ def _from_folder(
     model, graph, _ = restored(store, Run.open(runs, run.id))
     assert isinstance(model, LinkPredictor)
     entity, rel = (
-        torch.tensor([m.index(name)]) for m, name in ((graph.entities, given.id), (graph.relations, relation))
+        torch.tensor([m.index(name)])
+        for m, name in ((graph.entities, asked.given.id), (graph.relations, asked.relation))
     )
     with torch.no_grad():
-        query = model.tail_queries(entity, rel) if side == "tail" else model.head_queries(rel, entity)
+        query = model.tail_queries(entity, rel) if asked.side == "tail" else model.head_queries(rel, entity)
         candidates = model.candidates(int(rel) if model.relational else None)
         scores = crossed(model.similarity, query, candidates)[0].float().cpu().numpy()
     rows = np.flatnonzero(np.isfinite(scores))
-    if types:
-        observed = pa.array(sorted(_ends(store, relation, side)), pa.string())
+    if asked.observed:
+        observed = pa.array(sorted(_ends(store, asked.relation, asked.side)), pa.string())
         rows = rows[np.asarray(pc.is_in(graph.entities.keys(rows), value_set=observed))]
-    rows = rows[np.argsort(-scores[rows], kind="stable")][:most]
+    rows = rows[np.argsort(-scores[rows], kind="stable")][: asked.most]
     return list(zip(graph.entities.keys(rows).to_pylist(), scores[rows].tolist(), strict=True))
 
 

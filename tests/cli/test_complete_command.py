@@ -175,8 +175,9 @@ def test_predictions_from_the_graph_are_the_models(
     assert {p.node.id for p in new} == {p.node.id for p in found if not p.known}
     # What a model without all of its weights in the graph would answer is the same.
     for types in (True, False):
-        of_graph = dict(predict._from_graph(store, model, standing, given, GENRE, side, 1000, types))
-        of_folder = dict(predict._from_folder(store, RUNS, standing, given, GENRE, side, 1000, types))
+        asked = predict.Question(given, GENRE, side, most=1000, observed=types)
+        of_graph = dict(predict.from_graph(store, model, standing, asked))
+        of_folder = dict(predict.from_folder(store, RUNS, standing, asked))
         assert of_folder == pytest.approx(of_graph, abs=1e-5)
         assert len(of_folder) == (len(set(ends.tolist())) if types else len(graph.entities))
 
