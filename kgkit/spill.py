@@ -16,9 +16,11 @@ import pyarrow as pa
 
 from kgkit.arrays import Ints
 from kgkit.errors import ConnectorError
+from kgkit.native.id_set import IdSet
 
 PARTS = 128
 HELD = 64 << 20  # bytes of all spills of a folder that stay in memory
+KEYS = 1_000_000  # distinct keys that `Keys` holds besides
 
 
 class SpillFolder:
@@ -37,6 +39,10 @@ class SpillFolder:
         made = Spill(self, key, len(self._spills))
         self._spills.append(made)
         return made
+
+    def keys(self) -> Keys:
+        """An empty set of keys, parted as a spill with a key is."""
+        return Keys(self.spill("key"))
 
     def path(self, spill: int, number: int) -> Path:
         """A file of a spill."""
@@ -131,6 +137,31 @@ class Spill:
 
     def _parted(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
         return iter([(len(self._files), table)]) if self._key is None else _parted(table, self._key)
+
+
+class Keys:
+    """Keys that come again and again; most of them reach the spill once."""
+
+    def __init__(self, spill: Spill) -> None:
+        self._spill, self._new = spill, IdSet()
+
+    def add(self, keys: pa.ChunkedArray) -> None:
+        """Takes keys (string). Raises ConnectorError when the disk is full."""
+        self._new.add(keys)
+        if len(self._new) >= KEYS:
+            self._send()
+
+    def parts(self) -> Iterator[tuple[int, pa.Array]]:
+        """Number of every part that has keys, in rising order, and its distinct keys; the set is empty then.
+
+        Called before other spills' parts are read beside it: what it still holds may send all of them to disk.
+        """
+        self._send()
+        return ((number, table["key"].unique()) for number, table in self._spill.parts())
+
+    def _send(self) -> None:
+        found, self._new = self._new.to_arrow(), IdSet()
+        self._spill.add(pa.table({"key": found.cast(pa.string())}))
 
 
 def _parted(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:

@@ -37,3 +37,21 @@ def test_rows_come_back_in_parts(
         assert by_key == sorted(rows)
         assert sum(len({row["key"] for row in part}) for part in parts) == 40  # those of one key are together
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("held", [1 << 20, 500, 0])
+@pytest.mark.parametrize("most", [1000, 7])
+def test_keys_come_back_once_beside_their_rows(monkeypatch: pytest.MonkeyPatch, most: int, held: int) -> None:
+    monkeypatch.setattr("kgkit.spill.HELD", held)
+    monkeypatch.setattr("kgkit.spill.KEYS", most)
+    asked = [f"k{i * 7 % 40:02}" for i in range(300)]
+    with SpillFolder() as folder:
+        rows, keys = folder.spill("key"), folder.keys()
+        rows.add(pa.table({"key": sorted(set(asked)), "row": range(40)}))
+        for start in range(0, 300, 20):
+            keys.add(pa.chunked_array([asked[start : start + 20]]))
+        parts = dict(keys.parts())  # what is still held may be what no longer fits
+        beside = dict(rows.parts())
+    assert parts.keys() == beside.keys() and (len(parts) > 1) == (held < 1 << 20)
+    for number, part in parts.items():
+        assert sorted(part.to_pylist()) == sorted(beside[number]["key"].to_pylist())

@@ -226,7 +226,7 @@ class _Gathered:
 
     def __init__(self, config: Freebase.Config, plan: _Plan, folder: SpillFolder, source: str) -> None:
         self._source = source
-        self._plan, self._texts, self._mentioned = plan, folder.spill("key"), folder.spill("key")
+        self._plan, self._texts, self._mentioned = plan, folder.spill("key"), folder.keys()
         self._mediators: Mediators | None = None
         self._mediator_types = set(_items(config.mediator_types, config.mediator_types_file))
         if config.mediators == "collapse":
@@ -286,10 +286,8 @@ class _Gathered:
         self._texts.add(pa.table({"key": keys, "which": which, "value": values}))
 
     def _fact(self, facts: pa.Table) -> Facts:
-        import pyarrow as pa
-
-        ends = pa.chunked_array([*facts["head"].chunks, *facts["tail"].chunks], pa.string()).unique()
-        self._mentioned.add(pa.table({"key": ends}))
+        for end in ("head", "tail"):
+            self._mentioned.add(facts[end])
         return Facts(facts)
 
     def rest(self) -> Iterator[Record]:
@@ -299,13 +297,13 @@ class _Gathered:
                 yield found if isinstance(found, Skipped) else self._fact(found)
         import pyarrow.compute as pc
 
-        mentioned = iter(self._mentioned.parts())
-        number, entities = -1, None
+        mentioned = self._mentioned.parts()
+        number, known = -1, None
         for part, texts in self._texts.parts():
             while number < part:
-                number, entities = next(mentioned, (1 << 30, None))
-            known = entities["key"].unique() if entities is not None and number == part else None
-            kept = texts.slice(0, 0) if known is None else texts.filter(pc.is_in(texts["key"], known))
+                number, known = next(mentioned, (1 << 30, None))
+            there = known is not None and number == part
+            kept = texts.filter(pc.is_in(texts["key"], known)) if there else texts.slice(0, 0)
             if left_out := texts.num_rows - kept.num_rows:
                 yield Skipped(left_out, UNMENTIONED)
             for which in kept["which"].unique().to_pylist():
