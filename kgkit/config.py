@@ -113,13 +113,16 @@ def make_config(cls: type[C], values: Mapping[str, Any], *, what: str = "option"
     Raises ConfigError for an unknown, missing, ill-typed or out-of-range option; the message lists the right ones.
     """
     infos = {o.name: o for o in options_of(cls)}
+    shown = {
+        o.name: o.flag if what == "option" else o.name for o in infos.values()
+    }  # a file's keys have no dashes
     clean: dict[str, Any] = {}
     for raw_name, value in values.items():
         name = raw_name.lstrip("-").replace("-", "_")
         if name not in infos:
-            raise ConfigError(unknown_name(what, raw_name, [o.flag for o in infos.values()]))
+            raise ConfigError(unknown_name(what, raw_name, shown.values()))
         clean[name] = _convert(infos[name], value)
-    missing = [o.flag for o in infos.values() if o.required and o.name not in clean]
+    missing = [shown[o.name] for o in infos.values() if o.required and o.name not in clean]
     if missing:
         raise ConfigError(f"missing {what} {', '.join(missing)}")
     return cls(**clean)

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from kgkit.connector import Connector
     from kgkit.store.port import GraphStore
 
+# How input is cut into records. What an interrupted run said of its progress holds for its own number only, so this
+# goes up whenever a connector cuts otherwise: 2 since N-Triples come in blocks of 4 MiB.
+_CUT = 2
+
 
 @dataclass(frozen=True)
 class Step:
@@ -192,10 +196,15 @@ def _one(
     if known.get("fingerprint") == mark:
         return SourceReport(name, unchanged=True)
     # An interrupted read of the same files gave the same records in the same order.
-    written = int(known.get("records") or 0) if known.get("partial") == mark else 0
+    written = int(known.get("records") or 0) if known.get("partial") == halfway(mark) else 0
 
     def flushed(records: int) -> None:
-        far = {"id": [identity], "connector": [connector.name], "partial": [mark], "records": [records]}
+        far = {
+            "id": [identity],
+            "connector": [connector.name],
+            "partial": [halfway(mark)],
+            "records": [records],
+        }
         store.upsert_nodes("Source", pa.table(far))
 
     left_out: Counter[str] = Counter()
@@ -258,6 +267,11 @@ def _kept(writer: Writer) -> Iterator[None]:
     except ConnectorError:
         writer.finish()
         raise
+
+
+def halfway(mark: str) -> str:
+    """What the graph says of a source, by its fingerprint, while it is not all there."""
+    return f"{mark}-{_CUT}"
 
 
 def remembered(

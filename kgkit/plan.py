@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kgkit.align.step import AlignStep
-from kgkit.ingest import named_sources, remembered
+from kgkit.ingest import halfway, named_sources, remembered
 from kgkit.narrow import aligned_items
 from kgkit.records import Alignments, AttributeFacts, Facts, Features, Progress, Purchases, Reject, Skipped
 
@@ -80,7 +80,7 @@ def _one(
         known, mark = remembered(store, connector, name, config, source.narrow, items)
     if known and not force and known.get("fingerprint") == mark:
         state = "unchanged"
-    elif known.get("partial") and known["partial"] == mark:
+    elif known.get("partial") == halfway(mark):
         state = "interrupted"
     else:
         state = "changed" if known else "new"

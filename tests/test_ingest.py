@@ -14,7 +14,7 @@ from conftest import ENGINES, empty_graph
 
 from kgkit.config import make_config
 from kgkit.errors import ConfigError, ConnectorError, TooManyRejects
-from kgkit.ingest import IngestReport, Step, ingest
+from kgkit.ingest import IngestReport, Step, halfway, ingest
 from kgkit.ingest_writer import Writer
 from kgkit.records import Facts, Features
 from kgkit.registry import load_connector
@@ -351,6 +351,17 @@ def test_another_file_does_not_go_on_where_the_first_was(store: GraphStore, tmp_
     path.write_text("a\tr\tc\n")
     report = bring(store, "triples", path).sources[0]
     assert (report.resumed, report.written["FACT"]) == (0, 1)
+
+
+def test_another_way_of_cutting_does_not_go_on_where_the_first_was(store: GraphStore, tmp_path: Path) -> None:
+    path = write(tmp_path, "kg.txt", "a\tr\tb\n")
+    first = bring(store, "triples", path).sources[0]
+    mark = dump(store)["Source"]["triples:kg.txt"]["fingerprint"]
+    forget = {"id": ["triples:kg.txt"], "fingerprint": [""], "records": [1]}
+    for partial, resumed in ((halfway(mark), 1), (mark, 0), (halfway(mark) + "0", 0)):
+        store.upsert_nodes("Source", pa.table(forget | {"partial": [partial]}))
+        assert bring(store, "triples", path).sources[0].resumed == resumed
+    assert first.resumed == 0
 
 
 def test_attributes_become_shared_entities(store: GraphStore, tmp_path: Path) -> None:
