@@ -256,7 +256,6 @@ def _write_settings(home: Path, port: int, memory: str, page_cache: str) -> None
         "server.bolt.advertised_address": f"127.0.0.1:{port}",
         "server.http.enabled": "false",
         "server.https.enabled": "false",
-        "server.memory.heap.initial_size": memory,
         "server.memory.heap.max_size": memory,
         "server.memory.pagecache.size": page_cache,
         "server.directories.import": "import",
@@ -305,8 +304,6 @@ def _set_password(home: Path, launcher: Path, jars: list[Path]) -> None:
 def _launch(home: Path, launcher: Path, jars: list[Path], port: int, memory: str) -> subprocess.Popen[bytes]:
     arguments = home / "run" / "server.args"
     command = [
-        # From the start all of it, as Neo4j's manual says: a heap that has to grow first is a quarter slower to fill.
-        f"-Xms{memory}",
         f"-Xmx{memory}",
         *_HUGE_PAGES,
         *java_options(launcher, jars),
