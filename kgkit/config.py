@@ -113,9 +113,8 @@ def make_config(cls: type[C], values: Mapping[str, Any], *, what: str = "option"
     Raises ConfigError for an unknown, missing, ill-typed or out-of-range option; the message lists the right ones.
     """
     infos = {o.name: o for o in options_of(cls)}
-    shown = {
-        o.name: o.flag if what == "option" else o.name for o in infos.values()
-    }  # a file's keys have no dashes
+    # A file's keys have no dashes.
+    shown = {o.name: o.flag if what == "option" else o.name for o in infos.values()}
     clean: dict[str, Any] = {}
     for raw_name, value in values.items():
         name = raw_name.lstrip("-").replace("-", "_")

@@ -20,7 +20,7 @@ from kgkit.native.id_set import IdSet
 
 PARTS = 128
 HELD = 64 << 20  # bytes of all spills of a folder that stay in memory
-KEYS = 1_000_000  # distinct keys that `Keys` holds besides
+KEYS = 1_000_000  # distinct keys that `Keys` holds besides, at most HELD bytes of them
 
 
 class SpillFolder:
@@ -148,7 +148,7 @@ class Keys:
     def add(self, keys: pa.ChunkedArray) -> None:
         """Takes keys (string). Raises ConnectorError when the disk is full."""
         self._new.add(keys)
-        if len(self._new) >= KEYS:
+        if len(self._new) >= KEYS or self._new.text_bytes >= HELD:
             self._send()
 
     def parts(self) -> Iterator[tuple[int, pa.Array]]:
