@@ -107,6 +107,11 @@ class TrainingGraph:
     interactions: Interactions
     triples: Triples
 
+    @property
+    def nodes(self) -> dict[str, IdMap]:
+        """The nodes that have vectors, by label."""
+        return {"User": self.users, "Entity": self.entities, "Relation": self.relations}
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of everything above: two graphs of one fingerprint train to the same metrics."""

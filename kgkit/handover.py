@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from kgkit.graph import IdMap, TrainingGraph
     from kgkit.store.port import GraphStore
 
-LABELS = ("User", "Entity", "Relation")
-
 
 def vectors_of(store: GraphStore, run: str, runs: Path, graph: TrainingGraph) -> dict[str, Floats]:
     """A run's vectors for the nodes of `graph`: by label, float32 [rows, d] in the order of the dense ids.
@@ -27,7 +25,6 @@ def vectors_of(store: GraphStore, run: str, runs: Path, graph: TrainingGraph) ->
     those of a run that another has followed come from its folder, for the very graph it was trained on.
     Raises ConfigError for an unknown run, for entities without a vector, for a checkpoint of another graph.
     """
-    maps = {"User": graph.users, "Entity": graph.entities, "Relation": graph.relations}
     found = list(
         store.query(
             "MATCH (r:Run) WHERE r.id STARTS WITH $run RETURN r.id, r.plugin, r.current", {"run": run}
@@ -38,10 +35,10 @@ def vectors_of(store: GraphStore, run: str, runs: Path, graph: TrainingGraph) ->
     if found and found[0][2]:
         id, plugin, _ = found[0]
         vectors = {}
-        for label in LABELS:
+        for label, wanted in graph.nodes.items():
             ids, matrix = store.read_vectors(label, embedding_property(plugin))
-            if len(ids) and len(maps[label]):
-                vectors[label] = _aligned(id, label, maps[label], ids, matrix)
+            if len(ids) and len(wanted):
+                vectors[label] = _aligned(id, label, wanted, ids, matrix)
         if vectors:
             return vectors
     return _from_folder(run, runs, graph)

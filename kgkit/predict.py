@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from kgkit.config import make_config, unknown_name
 from kgkit.errors import ConfigError
-from kgkit.lazy import np, pa, pc
+from kgkit.lazy import np
 from kgkit.missing import Side
 from kgkit.model import LinkPredictor
 from kgkit.registry import load_model
 from kgkit.schema import embedding_property, identifier
 
 if TYPE_CHECKING:
-    from kgkit.arrays import Floats
+    from kgkit.arrays import Floats, Ints
+    from kgkit.run import Run
     from kgkit.store.port import GraphStore
+    from kgkit.train.kge_model import KGEModel
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,21 @@ def standing_run(store: GraphStore, plugin: str | None = None, run: str | None =
 
 def find_entity(store: GraphStore, text: str) -> Node:
     """The entity with this id, else this item_id, else exactly this name. Raises ConfigError for none, or several."""
-    for prop in ("id", "item_id", "name"):
+    # By id there is an index; the others are one look at all entities, those of that item_id first.
+    for where in ("n.id = $text", "n.item_id = $text OR n.name = $text"):
         rows = store.query(
-            f"MATCH (n:Entity) WHERE n.{identifier(prop)} = $text RETURN n.id, n.name, n.item_id ORDER BY n.id LIMIT 6",
+            f"MATCH (n:Entity) WHERE {where} RETURN n.id, n.name, n.item_id "
+            "ORDER BY coalesce(n.item_id, '') = $text DESC, n.id LIMIT 6",
             {"text": text},
         ).rows
-        found = [_node(row) for row in rows]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            ids = ", ".join(n.id for n in found[:5]) + (", ..." if len(found) > 5 else "")
-            raise ConfigError(f"several entities have the {prop} {text!r}: give one of their ids ({ids})")
+        nodes = [_node(row) for row in rows]
+        for prop in ("id", "item_id", "name"):
+            found = [n for n in nodes if getattr(n, prop) == text]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                ids = ", ".join(n.id for n in found[:5]) + (", ..." if len(found) > 5 else "")
+                raise ConfigError(f"several entities have the {prop} {text!r}: give one of their ids ({ids})")
     near = store.query(
         "MATCH (n:Entity) WHERE toLower(n.name) CONTAINS toLower($text) RETURN n.id, n.name, n.item_id "
         "ORDER BY size(n.name), n.id LIMIT 5",
@@ -144,9 +150,6 @@ def predict(
     answers from the run's folder in `runs`, and `tell` hears of it. Raises ConfigError for a relation or an entity
     without vectors, and for a model that does not predict facts.
     """
-    names = [row[0] for row in store.query("MATCH (r:Relation) RETURN r.id ORDER BY r.id").rows]
-    if relation not in names:
-        raise ConfigError(unknown_name("relation", relation, names))
     cls = load_model(run.plugin)
     if not issubclass(cls, LinkPredictor):
         raise ConfigError(f"{run.plugin} is a {cls.task} model, which does not predict facts: try distmult")
@@ -161,7 +164,10 @@ def predict(
         found = from_folder(store, runs, run, asked)
     best = [(id, score) for id, score in found if id not in out][:top]
     named = named_nodes(store, [id for id, _ in best])
-    return [Prediction(named[id], score, rank, id in known) for rank, (id, score) in enumerate(best, 1)]
+    there = [
+        (named[id], score) for id, score in best if id in named
+    ]  # a run's folder knows of deleted ones too
+    return [Prediction(node, score, rank, node.id in known) for rank, (node, score) in enumerate(there, 1)]
 
 
 def from_graph(
@@ -174,58 +180,110 @@ def from_graph(
         raise KeyError  # candidates are not just the vectors
     tables = model.tables()
     entity_table, relation_table = tables["Entity"], tables["Relation"]
-    entity = _vector(store, "Entity", asked.given.id, run)
-    relations = _vector(store, "Relation", asked.relation, run)
+    entity, relations = _vectors(store, run, asked)
     # A model with reciprocal relations writes both vectors of one beside each other.
     if model.config.reciprocal:
         relations = np.concatenate(np.split(relations, 2, axis=1))
     p: Any = {entity_table: entity, relation_table: relations}
-    first: Any = np.zeros(1, dtype=np.int64)  # the only row of these tables
-    query: Any = (
-        model.tail_query(p, first, first) if asked.side == "tail" else model.head_query(p, first, first)
-    )
+    first = np.zeros(1, dtype=np.int64)  # the only row of these tables
+    query = _query(model, p, first, first, asked.side)
     return store.best_scored(
         embedding_property(run.plugin), query[0].tolist(), model.similarity, asked.most,
         relation=asked.relation if asked.observed else None, side=asked.side,
     )  # fmt: skip
 
 
-def _vector(store: GraphStore, label: str, id: str, run: Standing) -> Floats:
-    """A node's vector of a run, float32 [1, d]. Raises ConfigError when it has none."""
-    prop = embedding_property(run.plugin)
-    rows = store.query(f"MATCH (n:{label}) WHERE n.id = $id RETURN n.{identifier(prop)}", {"id": id}).rows
-    for (vector,) in rows:
-        if vector is not None:
-            return np.array([vector], dtype=np.float32)
-    raise ConfigError(
-        f"{label.lower()} {id!r} has no vector of run {run.id}: its facts came later, or were left out; train again"
+def _query(model: KGEModel, p: Any, entity: Any, relation: Any, side: Side) -> Any:
+    """What is asked, float32 [1, d]. p: tables of numpy; entity, relation: int64 [1], rows of them."""
+    if side == "tail":
+        return model.tail_query(p, entity, relation)
+    return model.head_query(p, relation, entity)
+
+
+def _vectors(store: GraphStore, run: Standing, asked: Question) -> list[Floats]:
+    """The vectors of the entity and of the relation, float32 [1, d] each. Raises ConfigError when one has none."""
+    prop = identifier(embedding_property(run.plugin))
+    rows = store.query(
+        f"MATCH (n:Entity), (r:Relation) WHERE n.id = $id AND r.id = $relation RETURN n.{prop}, r.{prop}",
+        {"id": asked.given.id, "relation": asked.relation},
+    ).rows
+    found = []
+    for id, vector in zip((asked.given.id, asked.relation), next(iter(rows), (None, None)), strict=True):
+        if vector is None:
+            raise _no_vector(store, id, run, asked)
+        found.append(np.array([vector], dtype=np.float32))
+    return found
+
+
+def _no_vector(store: GraphStore, id: str, run: Standing, asked: Question) -> ConfigError:
+    """Why there is none: no such relation, or none when the run was trained."""
+    names = [row[0] for row in store.query("MATCH (r:Relation) RETURN r.id ORDER BY r.id").rows]
+    if asked.relation not in names:
+        return ConfigError(unknown_name("relation", asked.relation, names))
+    return ConfigError(
+        f"{id!r} has no vector of run {run.id}: its facts came later, or were left out; train again"
     )
 
 
 def from_folder(store: GraphStore, runs: Path, run: Standing, asked: Question) -> list[tuple[str, float]]:
-    """The same by the model that the run's folder holds, in seconds. Raises ConfigError when the graph has changed."""
+    """The same by all the weights, which the run's folder has; without torch too, unless its model has an encoder."""
+    from kgkit.nn.similarity import paired
+    from kgkit.run import Run
+    from kgkit.train.kge_model import KGEModel
+
+    opened = Run.open(runs, run.id)
+    cls = load_model(run.plugin)
+    if not issubclass(cls, KGEModel) or cls.encode is not KGEModel.encode:
+        return from_model(store, opened, asked)
+    model = cls(make_config(cls.Config, run.parameters))
+    nodes = opened.load_nodes()
+    entities, relations = nodes["Entity"], nodes["Relation"]
+    for ids, id in ((entities, asked.given.id), (relations, asked.relation)):
+        if id not in ids:
+            raise _no_vector(store, id, run, asked)
+    entity, relation = (
+        np.array([i]) for i in (entities.index(asked.given.id), relations.index(asked.relation))
+    )
+    rows = _candidates(store, entities, asked)
+    p: Any = opened.load_weights()
+    query = _query(model, p, entity, relation, asked.side)
+    candidates: Any = model.answers(p, rows, relation[0])
+    return _best(entities, rows, np.asarray(paired(model.similarity, query, candidates)), asked.most)
+
+
+def from_model(store: GraphStore, run: Run, asked: Question) -> list[tuple[str, float]]:
+    """The same by torch, for every model, in seconds. Raises ConfigError when the graph has changed since the run."""
     import torch
 
     from kgkit.nn.similarity import crossed
     from kgkit.pipeline import restored
-    from kgkit.run import Run
 
-    model, graph, _ = restored(store, Run.open(runs, run.id))
+    model, graph, _ = restored(store, run)
     assert isinstance(model, LinkPredictor)
     entity, rel = (
         torch.tensor([m.index(name)])
         for m, name in ((graph.entities, asked.given.id), (graph.relations, asked.relation))
     )
-    with torch.no_grad():
-        query = model.tail_queries(entity, rel) if asked.side == "tail" else model.head_queries(rel, entity)
-        candidates = model.candidates(int(rel) if model.relational else None)
-        scores = crossed(model.similarity, query, candidates)[0].float().cpu().numpy()
-    rows = np.flatnonzero(np.isfinite(scores))
-    if asked.observed:
-        observed = pa.array(sorted(_ends(store, asked.relation, asked.side)), pa.string())
-        rows = rows[np.asarray(pc.is_in(graph.entities.keys(rows), value_set=observed))]
-    rows = rows[np.argsort(-scores[rows], kind="stable")][: asked.most]
-    return list(zip(graph.entities.keys(rows).to_pylist(), scores[rows].tolist(), strict=True))
+    query = model.tail_queries(entity, rel) if asked.side == "tail" else model.head_queries(rel, entity)
+    candidates = model.candidates(int(rel) if model.relational else None)
+    scores = crossed(model.similarity, query, candidates)[0].float().cpu().numpy()
+    ids = graph.entities.ids.to_pylist()
+    rows = _candidates(store, ids, asked)
+    return _best(ids, rows, scores[rows], asked.most)
+
+
+def _candidates(store: GraphStore, ids: list[str], asked: Question) -> Ints:
+    """The rows that may answer, ascending, of tables whose rows are `ids`."""
+    if not asked.observed:
+        return np.arange(len(ids))
+    observed = _ends(store, asked.relation, asked.side)
+    return np.array([row for row, id in enumerate(ids) if id in observed], dtype=np.int64)
+
+
+def _best(ids: list[str], rows: Ints, scores: Floats, most: int) -> list[tuple[str, float]]:
+    """The best of `rows`, whose scores are float32 [rows], by score, then id."""
+    best = np.argsort(-scores, kind="stable")[:most]
+    return [(ids[row], score) for row, score in zip(rows[best].tolist(), scores[best].tolist(), strict=True)]
 
 
 def _ends(store: GraphStore, relation: str, side: Side, given: Node | None = None) -> set[str]:
@@ -238,7 +296,8 @@ def _ends(store: GraphStore, relation: str, side: Side, given: Node | None = Non
     query = f"MATCH (a:Entity)-[f:{type_}]->(b:Entity) " + (f"WHERE {' AND '.join(where)} " if where else "")
     params: dict[str, Any] = {} if native else {"relation": relation}
     params |= {} if given is None else {"given": given.id}
-    return {row[0] for row in store.query(f"{query}RETURN DISTINCT {asked}.id", params).rows}
+    # One list instead of rows, each of which costs the driver as much as a hundred strings.
+    return {id for (ids,) in store.query(f"{query}RETURN collect(DISTINCT {asked}.id)", params).rows for id in ids}
 
 
 def named_nodes(store: GraphStore, ids: Sequence[str]) -> dict[str, Node]:

@@ -1,4 +1,8 @@
-"""One training run on disk: its folder, record (run.json), trace (trace.jsonl), split, checkpoint and weights."""
+"""One training run on disk: its folder, record (run.json), trace (trace.jsonl), split, checkpoint and weights.
+
+Weights are arrays by name (model.npz), and whose rows they are stands beside them (nodes.json), so that neither torch nor
+the graph is needed to use them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from kgkit.errors import ConfigError
-from kgkit.lazy import torch
+from kgkit.lazy import np, torch
 
 Observer = Callable[[str, Mapping[str, Any]], None]
 
@@ -119,7 +123,7 @@ class Run:
 
     # -- files ---------------------------------------------------------------------------------------------------
     def save_tensors(self, name: str, content: Mapping[str, Any]) -> None:
-        """Writes NAME (checkpoint.pt, model.pt) atomically."""
+        """Writes NAME (checkpoint.pt) atomically."""
         _replace(self.folder / name, lambda p: torch.save(dict(content), p))
 
     def load_tensors(self, name: str) -> dict[str, Any] | None:
@@ -130,10 +134,41 @@ class Run:
         try:
             loaded: dict[str, Any] = torch.load(path, weights_only=True)
         except Exception as error:
-            raise ConfigError(
-                f"{path}: not a readable checkpoint ({error.__class__.__name__}); train again"
-            ) from error
+            raise _damaged(path, error) from error
         return loaded
+
+    def save_weights(self, arrays: Mapping[str, Any], nodes: Mapping[str, list[str]]) -> None:
+        """Writes model.npz, arrays by name, and nodes.json: the ids, by label, that the rows of its tables are."""
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:  # to a name that does not end so, numpy would add .npz
+                np.savez(file, **arrays)
+
+        self.save_json("nodes.json", nodes)
+        _replace(self.folder / "model.npz", write)
+
+    def load_weights(self) -> dict[str, Any]:
+        """The arrays that `save_weights` wrote. Raises ConfigError when they are not there, or not whole."""
+        path = self.folder / "model.npz"
+        if not path.exists():
+            raise ConfigError(
+                f"run {self.id} has no weights: finish it with `kgkit train --resume {self.id}`, or train again if it "
+                "was another version of kgkit that trained it"
+            )
+        try:
+            with np.load(path) as arrays:
+                return dict(arrays)
+        except Exception as error:
+            raise _damaged(path, error) from error
+
+    def load_nodes(self) -> dict[str, list[str]]:
+        """The ids by label that `save_weights` wrote. Raises ConfigError when they are not there, or not whole."""
+        path = self.folder / "nodes.json"
+        try:
+            found: dict[str, list[str]] = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+        return found
 
     def save_json(self, name: str, content: Any) -> None:
         """Writes NAME as JSON: what is too long for the record."""
@@ -185,6 +220,10 @@ def versions(plugin: str) -> dict[str, str]:
 def peak_memory() -> int:
     """Most memory that this process has held, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _damaged(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{path}: not readable ({error.__class__.__name__}); train again")
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:

@@ -21,8 +21,7 @@ def write_back(
     store: GraphStore, model: Model, graph: TrainingGraph, run: Run, answers: list[Answers]
 ) -> dict[str, int]:
     """Replaces the plugin's earlier vectors and answers at once, and returns the rows written by kind."""
-    labels = {"User": graph.users, "Entity": graph.entities, "Relation": graph.relations}
-    vectors = [Vectors(label, labels[label].ids, matrix) for label, matrix in model.embeddings().items()]
+    vectors = [Vectors(label, graph.nodes[label].ids, matrix) for label, matrix in model.embeddings().items()]
     return store.replace_answers(run_node(run), vectors, answers)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kgkit.lazy import torch
 from kgkit.native.distance import crossed_similarity
+from kgkit.nn.either import halves
 
 if TYPE_CHECKING:
     Tensor = torch.Tensor
@@ -30,7 +31,10 @@ _TINY = 1e-30
 
 @dataclass(frozen=True)
 class Candidates:
-    """What queries are compared with. table: float32 [N, d]; bias: float32 [N], added to the score, or None."""
+    """What queries are compared with. table: float32 [N, d]; bias: float32 [N], added to the score, or None.
+
+    Of torch, or of numpy.
+    """
 
     table: Tensor
     bias: Tensor | None = None
@@ -44,18 +48,21 @@ class Candidates:
 
 
 def paired(similarity: Similarity, queries: Tensor, candidates: Candidates) -> Tensor:
-    """Scores of queries and candidates that belong together, broadcast: [..., d] and [..., d] -> [...]."""
+    """Scores of queries and candidates that belong together, broadcast: [..., d] and [..., d] -> [...].
+
+    Arrays of torch, or of numpy.
+    """
     e = candidates.table
     if similarity == "dot":
         score = (queries * e).sum(-1)
     elif similarity == "modulus":
-        real, imaginary = (queries - e).chunk(2, -1)
-        score = -(real.square() + imaginary.square() + _TINY).sqrt().sum(-1)
+        real, imaginary = halves(queries - e)
+        score = -((real**2 + imaginary**2 + _TINY) ** 0.5).sum(-1)
     elif similarity == "l1":
-        score = -(queries - e).abs().sum(-1)
+        score = -abs(queries - e).sum(-1)
     else:
-        squared = (queries - e).square().sum(-1)
-        score = -squared if similarity == "l2-squared" else -(squared + _TINY).sqrt()
+        squared = ((queries - e) ** 2).sum(-1)
+        score = -squared if similarity == "l2-squared" else -((squared + _TINY) ** 0.5)
     return score if candidates.bias is None else score + candidates.bias
 
 

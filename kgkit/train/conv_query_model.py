@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgkit.config import option
-from kgkit.lazy import torch
-from kgkit.nn.layers import batch_norm, batch_norm_parameters, fan_in, glorot
+from kgkit.nn.either import join, linear, relu, rows
+from kgkit.nn.layers import batch_norm, batch_norm_parameters, dropout, fan_in, glorot
 from kgkit.train.kge_model import TRAININGS, KGEConfig, KGEModel
 from kgkit.train.losses import ALL
 
 if TYPE_CHECKING:
+    import torch
+
     from kgkit.nn.similarity import Similarity
     from kgkit.train.gradient_model import Parameters
 
@@ -66,26 +68,25 @@ class ConvQueryModel(KGEModel):
 
     def tail_query(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """All that comes before the product with t: int64 [B] each -> [B, d]."""
-        if "projection" not in p:
-            raise KeyError("projection")  # vectors from the graph alone cannot answer (kgkit.predict)
         if self.training:
             return self.project(p, self.feature_maps(p, heads, relations))
         # A query's feature maps are large, and evaluation asks them all at once.
         b = max(1, _MOST // self.feature_count())
-        of = zip(torch.split(heads, b), torch.split(relations, b), strict=True)
-        return torch.cat([self.project(p, self.feature_maps(p, h, r)) for h, r in of])
+        parts = (slice(i, i + b) for i in range(0, len(heads), b))
+        return join(
+            *(self.project(p, self.feature_maps(p, heads[at], relations[at])) for at in parts), axis=0
+        )
 
     def side_by_side(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """h and r, beside each other: int64 [B] each -> [B, 2, d]."""
         # Against all entities the table's gradient is dense already, and a sparse one is added in place: no second
         # table is filled with zeros for the few rows of the heads.
         sparse = self.training and self.config.training != "sampled"
-        h = torch.nn.functional.embedding(heads, p["entity"], sparse=sparse)
-        return torch.stack([h, p["relation"][relations]], 1)
+        h = rows(p["entity"], heads, sparse=sparse)
+        return join(h[:, None], p["relation"][relations][:, None], axis=1)
 
     def project(self, p: Parameters, maps: torch.Tensor) -> torch.Tensor:
         """f(vec(maps) W): [B, C, ...] -> [B, d]."""
-        of = torch.nn.functional
-        hidden = of.linear(maps.flatten(1), p["projection"], p["projection_bias"])
-        hidden = of.dropout(hidden, self.config.hidden_dropout, self.training)
-        return torch.relu(batch_norm(p, "hidden", hidden, self.training))
+        hidden = linear(maps.reshape(len(maps), -1), p["projection"], p["projection_bias"])
+        hidden = dropout(hidden, self.config.hidden_dropout, self.training)
+        return relu(batch_norm(p, "hidden", hidden, self.training))

@@ -106,11 +106,9 @@ class GradientModel(Model):
         train(self, run)
 
     def restore(self, graph: TrainingGraph, split: Any, run: Run) -> None:
-        saved = run.load_tensors("model.pt")
-        if saved is None:
-            raise ConfigError(f"run {run.id} has no weights: finish it with `kgkit train --resume {run.id}`")
+        saved = run.load_weights()
         self.prepare(graph, split)
-        self.parameters = {k: v.to(self.device) for k, v in saved["parameters"].items()}
+        self.parameters = {k: torch.from_numpy(v).to(self.device) for k, v in saved.items()}
 
     def prepare(self, graph: TrainingGraph, split: Any) -> None:
         """Everything before the first step: device, fixed tensors, initial parameters, all by the seed."""

@@ -94,7 +94,10 @@ def train(model: GradientModel, run: Run) -> None:
             tensor.copy_(best["parameters"][name])
             tensor.requires_grad_(False)
     run.record["best_epoch"] = best["epoch"]
-    run.save_tensors("model.pt", {"parameters": _copy(p)})
+    run.save_weights(
+        {name: tensor.cpu().numpy() for name, tensor in p.items()},
+        {label: model.graph.nodes[label].ids.to_pylist() for label in model.tables()},
+    )
 
 
 def _run_phase(

@@ -18,7 +18,8 @@ from kgkit.errors import ConfigError
 from kgkit.hookspecs import hookimpl
 from kgkit.lazy import torch
 from kgkit.model import Model, Paper, Task
-from kgkit.nn.layers import batch_norm, fan_in
+from kgkit.nn.either import convolved, relu
+from kgkit.nn.layers import batch_norm, dropout, fan_in
 from kgkit.train.conv_query_model import ConvQueryConfig, ConvQueryModel
 from kgkit.train.gradient_model import Parameters
 
@@ -95,14 +96,13 @@ class ConvE(ConvQueryModel):
 
     def feature_maps(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """f([h; r] * w): [B] and [B] -> [B, filters, 2 height - 2, width - 2]."""
-        c, of, filters = self.config, torch.nn.functional, p["filters"]
-        height, width = self.image
-        image = self.side_by_side(p, heads, relations).view(-1, 1, 2 * height, width)
+        c, (height, width) = self.config, self.image
+        image = self.side_by_side(p, heads, relations).reshape(-1, 1, 2 * height, width)
         image = batch_norm(p, "input", image, self.training)
-        image = of.dropout(image, c.input_dropout, self.training)
-        maps = of.conv2d(image, filters, p["filters_bias"])
-        maps = torch.relu(batch_norm(p, "maps", maps, self.training))
-        return of.dropout2d(maps, c.feature_dropout, self.training)
+        image = dropout(image, c.input_dropout, self.training)
+        maps = convolved(image, p["filters"], p["filters_bias"])
+        maps = relu(batch_norm(p, "maps", maps, self.training))
+        return dropout(maps, c.feature_dropout, self.training, channels=True)
 
 
 @hookimpl

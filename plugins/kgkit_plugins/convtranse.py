@@ -21,7 +21,8 @@ from kgkit.errors import ConfigError
 from kgkit.hookspecs import hookimpl
 from kgkit.lazy import torch
 from kgkit.model import Model, Paper, Task
-from kgkit.nn.layers import batch_norm, fan_in
+from kgkit.nn.either import convolved, relu
+from kgkit.nn.layers import batch_norm, dropout, fan_in
 from kgkit.train.conv_query_model import ConvQueryConfig, ConvQueryModel
 from kgkit.train.gradient_model import Parameters
 
@@ -80,12 +81,12 @@ class ConvTransE(ConvQueryModel):
 
     def feature_maps(self, p: Parameters, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
         """M, normalised and through f: [B] and [B] -> [B, C, d]."""
-        c, of, filters = self.config, torch.nn.functional, p["filters"]
+        c = self.config
         both = batch_norm(p, "input", self.side_by_side(p, heads, relations), self.training)
-        both = of.dropout(both, c.input_dropout, self.training)
-        maps = of.conv1d(both, filters, p["filters_bias"], padding=c.width // 2)
-        maps = torch.relu(batch_norm(p, "maps", maps, self.training))
-        return of.dropout(maps, c.feature_dropout, self.training)
+        both = dropout(both, c.input_dropout, self.training)
+        maps = convolved(both, p["filters"], p["filters_bias"], padding=c.width // 2)
+        maps = relu(batch_norm(p, "maps", maps, self.training))
+        return dropout(maps, c.feature_dropout, self.training)
 
 
 @hookimpl

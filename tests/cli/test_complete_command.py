@@ -146,12 +146,21 @@ def test_complete_refuses(shop: Path) -> None:
     assert completed() == []
 
 
-@pytest.mark.parametrize("options", [("distmult", {"reciprocal": True}), ("transe", {"norm": "l2"})], ids=str)
+ROADS = {
+    "distmult": ({"reciprocal": True}, True),
+    "transe": ({"norm": "l2"}, True),
+    "rotate": ({}, True),
+    # The graph has their vectors, but neither matrices nor filters.
+    "transr": ({"relation_dim": 4}, False),
+    "conve": ({"image_height": 2, "filters": 3}, False),
+    "convtranse": ({"filters": 3}, False),
+}
+
+
+@pytest.mark.parametrize("plugin", ROADS)
 @pytest.mark.parametrize("side", SIDES)
-def test_predictions_from_the_graph_are_the_models(
-    store: GraphStore, options: tuple[str, dict[str, Any]], side: Side
-) -> None:
-    plugin, more = options
+def test_predictions_are_the_models(store: GraphStore, plugin: str, side: Side) -> None:
+    more, in_graph = ROADS[plugin]
     run_id = _train(store, plugin, **more).id
     standing = predict.standing_run(store, plugin)
     assert standing.id == run_id
@@ -161,7 +170,8 @@ def test_predictions_from_the_graph_are_the_models(
     assert isinstance(model, LinkPredictor)
     entity, r = torch.tensor([graph.entities.index(given.id)]), torch.tensor([graph.relations.index(GENRE)])
     query = model.tail_queries(entity, r) if side == "tail" else model.head_queries(r, entity)
-    score = crossed(model.similarity, query, model.candidates())[0].numpy()
+    candidates = model.candidates(int(r) if model.relational else None)
+    score = crossed(model.similarity, query, candidates)[0].numpy()
     rows = [graph.entities.index(p.node.id) for p in found]
     np.testing.assert_allclose([p.score for p in found], score[rows], atol=1e-5)
     of = graph.triples.relation == int(r)
@@ -173,13 +183,19 @@ def test_predictions_from_the_graph_are_the_models(
     assert known and {row for row, p in zip(rows, found, strict=True) if p.known} == known
     new = predict.predict(store, standing, given, GENRE, side, top=1000, new_only=True)
     assert {p.node.id for p in new} == {p.node.id for p in found if not p.known}
-    # What a model without all of its weights in the graph would answer is the same.
+    # From wherever the weights are, the answer is the same.
     for types in (True, False):
         asked = predict.Question(given, GENRE, side, most=1000, observed=types)
-        of_graph = dict(predict.from_graph(store, model, standing, asked))
-        of_folder = dict(predict.from_folder(store, RUNS, standing, asked))
-        assert of_folder == pytest.approx(of_graph, abs=1e-5)
-        assert len(of_folder) == (len(set(ends.tolist())) if types else len(graph.entities))
+        of_model = dict(predict.from_model(store, Run.open(RUNS, run_id), asked))
+        assert len(of_model) == (len(set(ends.tolist())) if types else len(graph.entities))
+        assert dict(predict.from_folder(store, RUNS, standing, asked)) == pytest.approx(of_model, abs=1e-5)
+        if in_graph:
+            assert dict(predict.from_graph(store, model, standing, asked)) == pytest.approx(
+                of_model, abs=1e-5
+            )
+        else:
+            with pytest.raises(KeyError):
+                predict.from_graph(store, model, standing, asked)
 
 
 def test_predict_and_neighbours_print(shop: Path) -> None:
@@ -220,11 +236,40 @@ _RUN = """
 import sys
 from kgkit.cli.main import app
 for words in (["neighbours", "2"], ["predict", "--head", "2", "-r", "film.film.genre"]):
-    app(words, standalone_mode=False)
+    app([*words, "--plugin", sys.argv[1]], standalone_mode=False)
 print("HEAVY", sorted({"torch", "scipy", "sklearn"} & set(sys.modules)))
 """
 
 
-def test_quick_answers_need_no_torch(shop: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", _RUN], capture_output=True, text=True)
+@pytest.mark.parametrize("plugin", ["distmult", "transr", "conve"])
+def test_quick_answers_need_no_torch(shop: Path, plugin: str) -> None:
+    more, _ = ROADS[plugin]
+    if plugin != "distmult":
+        with open_store(STORE) as store:
+            _train(store, plugin, **more)
+    done = subprocess.run([sys.executable, "-c", _RUN, plugin], capture_output=True, text=True)
     assert "HEAVY []" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_runs_folder_does_not_bring_deleted_entities_back(store: GraphStore) -> None:
+    _train(store, "transr")
+    asked = predict.standing_run(store, "transr"), predict.find_entity(store, "m.90"), GENRE, "tail"
+    every = predict.predict(store, *asked, top=1000, types=False, runs=RUNS)
+    gone = every[0].node.id
+    store.query("MATCH (n:Entity) WHERE n.id = $id DETACH DELETE n", {"id": gone}, write=True)
+    left = predict.predict(store, *asked, top=1000, types=False, runs=RUNS)
+    assert [p.node.id for p in left] == [p.node.id for p in every[1:]]
+    assert [p.rank for p in left] == list(range(1, len(left) + 1))
+
+
+@pytest.mark.parametrize("name", ["model.npz", "nodes.json"])
+def test_weights_that_are_missing_or_damaged_are_named(shop: Path, name: str) -> None:
+    with open_store(STORE) as store:
+        path = _train(store, "transr").folder / name
+    asked = ("predict", "--head", "2", "-r", GENRE, "-p", "transr")
+    run(*asked)
+    path.write_bytes(path.read_bytes()[:-40])
+    assert f"{name}: not readable" in run(*asked, fails=ConfigError)
+    path.unlink()
+    assert "train again" in run(*asked, fails=ConfigError)
+    assert "no run" in run(*asked, "--runs", "elsewhere", fails=ConfigError)
