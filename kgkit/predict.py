@@ -297,7 +297,9 @@ def _ends(store: GraphStore, relation: str, side: Side, given: Node | None = Non
     params: dict[str, Any] = {} if native else {"relation": relation}
     params |= {} if given is None else {"given": given.id}
     # One list instead of rows, each of which costs the driver as much as a hundred strings.
-    return {id for (ids,) in store.query(f"{query}RETURN collect(DISTINCT {asked}.id)", params).rows for id in ids}
+    return {
+        id for (ids,) in store.query(f"{query}RETURN collect(DISTINCT {asked}.id)", params).rows for id in ids
+    }
 
 
 def named_nodes(store: GraphStore, ids: Sequence[str]) -> dict[str, Node]:
