@@ -111,10 +111,9 @@ def _no_facts(store: GraphStore, what: Extraction) -> str:
 def _item_rows(store: GraphStore, entities: NodeIndex) -> Bools:
     """bool [entities]: those with an item_id."""
     mask = np.zeros(len(entities), dtype=bool)
-    for table in store.read_nodes("Entity", ["item_id"]):
-        with_item = table.filter(pc.is_valid(table["item_id"]))
-        if with_item.num_rows:
-            mask[_rows(with_item["id"], entities)] = True
+    for table in store.read_nodes("Entity", [], having="item_id"):
+        if table.num_rows:
+            mask[_rows(table["id"], entities)] = True
     return mask
 
 

@@ -17,8 +17,8 @@ def item_nodes(store: GraphStore, *properties: str) -> pa.Table:
     """The items: columns id, item_id and `properties` (string [N] each)."""
     schema = pa.schema([(name, pa.string()) for name in ("id", "item_id", *properties)])
     found = [schema.empty_table()]
-    for table in store.read_nodes("Entity", schema.names[1:]):
-        found.append(table.filter(pc.is_valid(table["item_id"])).cast(schema))
+    for table in store.read_nodes("Entity", schema.names[1:], having="item_id"):
+        found.append(table.cast(schema))
     return pa.concat_tables(found).combine_chunks()
 
 

@@ -193,9 +193,11 @@ class GatheringStore(LadybugStore):
         with self._facts_aside():
             return super().node_index(label)
 
-    def read_nodes(self, label: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    def read_nodes(
+        self, label: str, properties: Sequence[str] | None = None, *, having: str | None = None
+    ) -> Iterator[pa.Table]:
         with self._facts_aside():
-            tables = list(super().read_nodes(label, properties))  # parts of one
+            tables = list(super().read_nodes(label, properties, having=having))  # parts of one
         yield from tables
 
     def edge_properties(self, kind: str) -> list[str]:

@@ -241,14 +241,20 @@ class LadybugStore(GraphStore):
         )
         return _edge_columns(found, index, index, ("rid",))
 
-    def read_nodes(self, label: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    def read_nodes(
+        self, label: str, properties: Sequence[str] | None = None, *, having: str | None = None
+    ) -> Iterator[pa.Table]:
         have = ladybug_tables.node_columns(self._engine, label)
         names = list(have) if properties is None else list(properties)
         # A graph that an earlier kgkit made may lack what the schema has since.
         later = NODES[label].properties.keys() - have.keys()
         values = ["CAST(NULL AS STRING)" if p in later else f"n.{identifier(p)}" for p in names]
         returned = ", ".join(["n.`id`", *values])
-        found = self._engine.arrow(f"MATCH (n:{identifier(label)}) RETURN {returned}")
+        where = ""
+        if having is not None:
+            has = f"n.{identifier(having)} IS NOT NULL"
+            where = f" WHERE {has}" if having in have else " WHERE false"
+        found = self._engine.arrow(f"MATCH (n:{identifier(label)}){where} RETURN {returned}")
         yield from _bounded(found.rename_columns(["id", *names]))
 
     def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:

@@ -189,6 +189,10 @@ class Engine:
         """Moves the log into the file. Vectors need it every few thousand rows: its cost is super-linear in them."""
         self.rows("CHECKPOINT")
 
+    def let_go(self) -> None:
+        """Hands memory that is free to the system: what a statement over many rows leaves behind."""
+        _trim()
+
     def copy(self, cypher: str, table: pa.Table) -> None:
         """Runs `COPY .. FROM $t`; around a large one, memory goes back to the system."""
         large = table.num_rows >= TRIM_FROM

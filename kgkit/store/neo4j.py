@@ -257,8 +257,10 @@ class Neo4jStore(GraphStore):
         rows = neo4j_read.facts_around(self._connection, index.handles[seeds], hops, self._native)
         return _indexed(rows, decode(rows, {"rid": "int64"}), index, index)
 
-    def read_nodes(self, label: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        return neo4j_read.read_nodes(self._connection, label, properties)
+    def read_nodes(
+        self, label: str, properties: Sequence[str] | None = None, *, having: str | None = None
+    ) -> Iterator[pa.Table]:
+        return neo4j_read.read_nodes(self._connection, label, properties, having)
 
     def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
         return neo4j_read.read_edges(self._connection, kind, properties, self._native)

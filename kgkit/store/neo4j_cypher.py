@@ -45,7 +45,7 @@ UNFINISHED = "SHOW TRANSACTIONS YIELD metaData WHERE metaData.kgkit = $job RETUR
 
 # The key map, 2.8M/s: chunks of lists instead of rows. A node without an id is not kgkit's.
 KEY_MAP = (
-    "MATCH (n:{label}) WHERE n.id IS NOT NULL "
+    "MATCH (n:{label}) WHERE n.id IS NOT NULL AND n.{having} IS NOT NULL "
     "WITH id(n) / 20000 AS chunk, collect(id(n)) AS handles, collect(n.id) AS keys RETURN handles, keys"
 )
 # The same for few keys of a large label, by its constraint's index.

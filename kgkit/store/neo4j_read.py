@@ -53,10 +53,15 @@ def label_of(label: str) -> str:
     return identifier(label)
 
 
-def key_map(connection: Connection, label: str, keys: pa.Array | None = None) -> tuple[pa.Array, Ints]:
-    """Ids (string [N], sorted by code point) and handles (int64 [N]) of a label; of some keys only, where they are given."""
+def key_map(
+    connection: Connection, label: str, keys: pa.Array | None = None, *, having: str | None = None
+) -> tuple[pa.Array, Ints]:
+    """Ids (string [N], sorted by code point) and handles (int64 [N]) of a label.
+
+    Of some keys only, where they are given; or only of nodes that have a property, `having`.
+    """
     if keys is None:
-        text, params = cypher.KEY_MAP.format(label=label_of(label)), {}
+        text, params = cypher.KEY_MAP.format(label=label_of(label), having=identifier(having or "id")), {}
     else:
         text, params = cypher.KEY_LOOKUP.format(label=label_of(label)), {"keys": keys.to_pylist()}
     chunks = connection.read_each(
@@ -102,7 +107,9 @@ def _stored(type_: str) -> pa.DataType:
     return pa.type_for_alias(_STORED.get(type_, "string"))
 
 
-def read_nodes(connection: Connection, label: str, properties: Sequence[str] | None) -> Iterator[pa.Table]:
+def read_nodes(
+    connection: Connection, label: str, properties: Sequence[str] | None, having: str | None = None
+) -> Iterator[pa.Table]:
     """Tables of at most PAGE nodes, in the order of their ids."""
     declared = (
         {name: pa.type_for_alias(kind) for name, kind in NODES[label].properties.items()}
@@ -119,7 +126,7 @@ def read_nodes(connection: Connection, label: str, properties: Sequence[str] | N
             found = property_types(connection, label)
             types = {name: types.get(name) or found.get(name, pa.string()) for name in properties}
     text = cypher.read_nodes(list(types))
-    handles = key_map(connection, label)[1]
+    handles = key_map(connection, label, having=having)[1]
     for start in range(0, len(handles), PAGE):
         rows = connection.read(text, handles=handles[start : start + PAGE].tolist())[0]["rows"]
         columns = list(zip(*rows, strict=True)) or [()] * (len(types) + 1)

@@ -233,8 +233,13 @@ class GraphStore(ABC):
         """
 
     @abstractmethod
-    def read_nodes(self, label: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Nodes in bounded tables with column id and the properties (all that exist, vectors too, when None)."""
+    def read_nodes(
+        self, label: str, properties: Sequence[str] | None = None, *, having: str | None = None
+    ) -> Iterator[pa.Table]:
+        """Nodes in bounded tables with column id and the properties (all that exist, vectors too, when None).
+
+        having: only those that have this property, without reading the others.
+        """
 
     @abstractmethod
     def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:

@@ -27,9 +27,8 @@ def _load_purchases(store: GraphStore) -> None:
     """Purchases of items 1, 2 and 3 as ingest sends them: to the entity if aligned, else to a stub."""
     named = {
         row["item_id"]: row["id"]
-        for table in store.read_nodes("Entity", ["item_id"])
+        for table in store.read_nodes("Entity", ["item_id"], having="item_id")
         for row in table.to_pylist()
-        if row["item_id"] is not None
     }
     rows = [("u", "1", 2), ("u", "2", 1), ("v", "1", 1), ("v", "3", 4)]
     items = {i: named.get(i, ITEM_PREFIX + i) for i in ("1", "2", "3")}

@@ -175,6 +175,11 @@ class ReadContract:
         rows = [r for t in store.read_nodes("User", ["city"]) for r in t.to_pylist()]
         assert sorted(rows, key=lambda r: r["id"]) == [{"id": "u", "city": "x"}, {"id": "v", "city": "y"}]
         assert {r["id"] for t in store.read_nodes("User", []) for r in t.to_pylist()} == {"u", "v"}
+        having = [r for t in store.read_nodes("User", ["city"], having="age") for r in t.to_pylist()]
+        assert having == [{"id": "u", "city": "x"}]
+        assert sum(t.num_rows for t in store.read_nodes("User", [], having="nobody_has_it")) == 0
+        with pytest.raises(StoreError):
+            list(store.read_nodes("User", [], having="x` IS NULL //"))
         with pytest.raises(StoreError):
             list(store.read_nodes("User", ["x` RETURN 1 //"]))
 

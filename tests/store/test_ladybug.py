@@ -17,6 +17,7 @@ import pytest
 
 from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.schema import NODES
+from kgkit.store import ladybug_write
 from kgkit.store.ladybug import LadybugStore
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_tables import SIDE
@@ -402,3 +403,26 @@ def test_large_copies_open_the_file_anew(tmp_path: Path, monkeypatch: pytest.Mon
     )
     with LadybugStore(path, read_only=True) as store:
         assert dump(store) == whole
+
+
+@pytest.mark.parametrize("at_a_time", [1, 7, 40])
+def test_relationships_are_compared_range_by_range_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+) -> None:
+    """However few stored facts are looked at at a time: the last row of each fact stands, and none is there twice."""
+    monkeypatch.setattr(ladybug_write, "STORED_ROWS", at_a_time)
+    rng, expected = np.random.default_rng(3), {}
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        for batch in range(4):
+            rows = [
+                (f"e{h}", f"r{r}", f"e{t}")
+                for h, r, t in zip(*rng.integers(0, [[12], [3], [12]], (3, 60)), strict=True)
+            ]
+            sources = [f"s{batch}-{s}" for s in rng.integers(0, 2, len(rows))]
+            new = len(set(rows) - expected.keys())
+            expected |= dict(zip(rows, sources, strict=True))
+            stats = store.upsert_edges("FACT", facts(*rows, source=sources), missing="create")
+            assert (stats.created, stats.matched) == (new, len(set(rows)) - new)
+        found = pa.concat_tables(store.read_edges("FACT", ["relation", "source"])).to_pylist()
+    assert len(found) == len(expected)
+    assert {(f["head"], f["relation"], f["tail"]): f["source"] for f in found} == expected
