@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgkit.config import make_config, unknown_name
-from kgkit.errors import ConfigError
+from kgkit.errors import ConfigError, PluginError
 from kgkit.lazy import np
 from kgkit.missing import Side
 from kgkit.model import LinkPredictor
@@ -62,10 +62,13 @@ class Question:
     observed: bool
 
 
-def standing_run(store: GraphStore, plugin: str | None = None, run: str | None = None) -> Standing:
+def standing_run(
+    store: GraphStore, plugin: str | None = None, run: str | None = None, *, facts: bool = False
+) -> Standing:
     """The run that answers: of a plugin, or by id (its beginning does), or the only one there is.
 
-    Raises ConfigError when there is none, or more than one.
+    facts: where several could answer, only models that predict facts count. Raises ConfigError when there is none, or
+    more than one.
     """
     rows = [
         Standing(r[0], r[1], json.loads(r[2]))
@@ -80,6 +83,8 @@ def standing_run(store: GraphStore, plugin: str | None = None, run: str | None =
     found = [
         r for r in rows if (plugin is None or r.plugin == plugin) and (run is None or r.id.startswith(run))
     ]
+    if facts and len(found) > 1:
+        found = [r for r in found if _predicts_facts(r.plugin)] or found
     if len(found) == 1:
         return found[0]
     there = ", ".join(f"{r.plugin} ({r.id})" for r in rows)
@@ -92,6 +97,13 @@ def standing_run(store: GraphStore, plugin: str | None = None, run: str | None =
         f"no answers of {wanted} stand in {store.uri}, only of {there}: train it with "
         f"`kgkit train --plugin {plugin or 'NAME'}`"
     )
+
+
+def _predicts_facts(plugin: str) -> bool:
+    try:
+        return issubclass(load_model(plugin), LinkPredictor)
+    except PluginError:  # no longer installed
+        return False
 
 
 def find_entity(store: GraphStore, text: str) -> Node:

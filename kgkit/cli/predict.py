@@ -47,7 +47,7 @@ def predict(
         raise ConfigError("give either --head ENTITY (to ask for tails) or --tail ENTITY (to ask for heads)")
     side: Side = "tail" if head is not None else "head"
     with open_store(store, read_only=True) as graph:
-        standing = quick.standing_run(graph, plugin, run)
+        standing = quick.standing_run(graph, plugin, run, facts=True)
         given = quick.find_entity(graph, head if head is not None else tail or "")
         found = quick.predict(
             graph, standing, given, relation, side, top=top, types=types, new_only=new_only, runs=runs,

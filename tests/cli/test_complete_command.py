@@ -212,6 +212,18 @@ def test_predict_and_neighbours_print(shop: Path) -> None:
     assert run("neighbours", "Film 2").startswith("near Film 2")
 
 
+def test_predict_asks_the_only_model_that_predicts_facts(store: GraphStore) -> None:
+    pipeline.train(store, "kgcn", {"epochs": 1, "dim": 4}, pipeline.TrainOptions(runs=RUNS))
+    assert "several runs" in run("neighbours", "2", fails=ConfigError)
+    asked = json.loads(run("predict", "--head", "2", "-r", GENRE, "--json"))
+    assert asked["run"].startswith("distmult-")
+    assert "does not predict facts" in run(
+        "predict", "--head", "2", "-r", GENRE, "-p", "kgcn", fails=ConfigError
+    )
+    _train(store, "transe")
+    assert "several runs" in run("predict", "--head", "2", "-r", GENRE, fails=ConfigError)
+
+
 def test_predict_and_neighbours_refuse(store: GraphStore) -> None:
     assert "Did you mean film.film.genre" in run(
         "predict", "--head", "2", "-r", "film.genre", fails=ConfigError
