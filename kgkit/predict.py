@@ -173,7 +173,7 @@ def predict(
         found = from_graph(store, model, run, asked)
     except KeyError:  # a table that the graph does not hold: filters, matrices
         tell(f"not all weights of {run.plugin} are in the graph: answering from the folder of run {run.id}")
-        found = from_folder(store, runs, run, asked)
+        found = from_folder(store, model, runs, run, asked)
     best = [(id, score) for id, score in found if id not in out][:top]
     named = named_nodes(store, [id for id, _ in best])
     there = [
@@ -237,25 +237,25 @@ def _no_vector(store: GraphStore, id: str, run: Standing, asked: Question) -> Co
     )
 
 
-def from_folder(store: GraphStore, runs: Path, run: Standing, asked: Question) -> list[tuple[str, float]]:
+def from_folder(
+    store: GraphStore, model: LinkPredictor, runs: Path, run: Standing, asked: Question
+) -> list[tuple[str, float]]:
     """The same by all the weights, which the run's folder has; without torch too, unless its model has an encoder."""
     from kgkit.nn.similarity import paired
     from kgkit.run import Run
     from kgkit.train.kge_model import KGEModel
 
     opened = Run.open(runs, run.id)
-    cls = load_model(run.plugin)
-    if not issubclass(cls, KGEModel) or cls.encode is not KGEModel.encode:
+    if not isinstance(model, KGEModel) or type(model).encode is not KGEModel.encode:
         return from_model(store, opened, asked)
-    model = cls(make_config(cls.Config, run.parameters))
     nodes = opened.load_nodes()
     entities, relations = nodes["Entity"], nodes["Relation"]
+    at = []
     for ids, id in ((entities, asked.given.id), (relations, asked.relation)):
         if id not in ids:
             raise _no_vector(store, id, run, asked)
-    entity, relation = (
-        np.array([i]) for i in (entities.index(asked.given.id), relations.index(asked.relation))
-    )
+        at.append(np.array([ids.index(id)]))
+    entity, relation = at
     rows = _candidates(store, entities, asked)
     p: Any = opened.load_weights()
     query = _query(model, p, entity, relation, asked.side)

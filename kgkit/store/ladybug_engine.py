@@ -190,8 +190,13 @@ class Engine:
         self.rows("CHECKPOINT")
 
     def let_go(self) -> None:
-        """Hands memory that is free to the system: what a statement over many rows leaves behind."""
-        _trim()
+        """Hands memory that is free to the system, where the C library (glibc's) knows how.
+
+        A statement over many rows leaves much of it behind.
+        """
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
     def copy(self, cypher: str, table: pa.Table) -> None:
         """Runs `COPY .. FROM $t`; around a large one, memory goes back to the system."""
@@ -199,10 +204,10 @@ class Engine:
         if table.num_rows >= REOPEN_FROM and not self.in_transaction:
             self._reopen()
         if large:
-            _trim()
+            self.let_go()
         self.rows(cypher, {"t": table})
         if large:
-            _trim()
+            self.let_go()
 
     def copy_nodes(self, label: str, table: pa.Table) -> None:
         """Bulk-loads nodes whose keys are proven new and distinct; column names are the properties.
@@ -310,13 +315,6 @@ def _execute(
     result = connection.execute(cypher, dict(params) if params else None)
     assert isinstance(result, ladybug.QueryResult)
     return result
-
-
-def _trim() -> None:
-    """Hands memory that is free to the system, where the C library (glibc's) knows how."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _stamp(path: Path) -> Stamp:

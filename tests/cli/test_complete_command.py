@@ -188,7 +188,9 @@ def test_predictions_are_the_models(store: GraphStore, plugin: str, side: Side) 
         asked = predict.Question(given, GENRE, side, most=1000, observed=types)
         of_model = dict(predict.from_model(store, Run.open(RUNS, run_id), asked))
         assert len(of_model) == (len(set(ends.tolist())) if types else len(graph.entities))
-        assert dict(predict.from_folder(store, RUNS, standing, asked)) == pytest.approx(of_model, abs=1e-5)
+        assert dict(predict.from_folder(store, model, RUNS, standing, asked)) == pytest.approx(
+            of_model, abs=1e-5
+        )
         if in_graph:
             assert dict(predict.from_graph(store, model, standing, asked)) == pytest.approx(
                 of_model, abs=1e-5
