@@ -14,7 +14,7 @@ from kgkit.schema import EDGES, NODES
 from kgkit.store.port import GraphStore, Vectors
 
 # Settings of the target itself (its schema version, how it stores facts) are not overwritten by those of the source.
-_ORDER = ("Relation", "Run", "User", "Entity")
+_ORDER = ("Relation", "Run", "Weights", "User", "Entity")
 _MANY_ROWS = (
     2_000_000  # relationships an upsert: every upsert reads what is there, so few large ones are best
 )
@@ -102,7 +102,9 @@ def _copy_vectors(target: GraphStore, label: str, name: str, table: pa.Table) ->
     if len(flat) % given.num_rows:
         raise StoreError(f"{label}.{name} holds vectors of different lengths: they cannot be copied")
     ids = given["id"].combine_chunks()
-    return target.write_vectors(name, Vectors(label, ids, flat.reshape(given.num_rows, -1)))
+    # Which models need them packed, their plugins know, and not the graph.
+    packed = label == "Entity"
+    return target.write_vectors(name, Vectors(label, ids, flat.reshape(given.num_rows, -1), packed=packed))
 
 
 def _gathered(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -90,6 +90,13 @@ class Model(ABC):
         """Vectors to write back by label: {"User": float32 [users, d], "Entity": float32 [entities, d]}."""
         return {}
 
+    def extra_weights(self) -> dict[str, dict[str, Floats]]:
+        """What else to write back, so that the graph answers without the run's folder: by label, then by name.
+
+        Arrays have a row for each node of the label; those of the label "" are of no node, and of any shape.
+        """
+        return {}
+
 
 class Recommender(Model):
     """A model that scores items for users. Scores: higher is likelier; only their order matters unless `logits`."""

@@ -14,11 +14,12 @@ from kgkit.lazy import np
 from kgkit.missing import Side
 from kgkit.model import LinkPredictor
 from kgkit.registry import load_model
-from kgkit.schema import embedding_property, identifier
+from kgkit.run import Run
+from kgkit.schema import PACKED, embedding_property, identifier, is_vector_property, vector_property
+from kgkit.store import weights
 
 if TYPE_CHECKING:
-    from kgkit.arrays import Floats, Ints
-    from kgkit.run import Run
+    from kgkit.arrays import Floats
     from kgkit.store.port import GraphStore
     from kgkit.train.kge_model import KGEModel
 
@@ -158,8 +159,8 @@ def predict(
     """The best answers to (given, relation, ?), side "tail", or (?, relation, given), side "head".
 
     Candidates are the entities observed at that end of the relation; without `types` all that have a vector.
-    `new_only` leaves out what the graph knows, and ranks the rest. A model whose weights are not all in the graph
-    answers from the run's folder in `runs`, and `tell` hears of it. Raises ConfigError for a relation or an entity
+    `new_only` leaves out what the graph knows, and ranks the rest. A model that cannot answer from the
+    graph does so from the run's folder in `runs`, and `tell` hears of it. Raises ConfigError for a relation or an entity
     without vectors, and for a model that does not predict facts.
     """
     cls = load_model(run.plugin)
@@ -171,60 +172,82 @@ def predict(
     asked = Question(given, relation, side, most=top + len(out), observed=types)
     try:
         found = from_graph(store, model, run, asked)
-    except KeyError:  # a table that the graph does not hold: filters, matrices
+    except KeyError:
         tell(f"not all weights of {run.plugin} are in the graph: answering from the folder of run {run.id}")
-        found = from_folder(store, model, runs, run, asked)
+        found = from_model(store, Run.open(runs, run.id), asked)
     best = [(id, score) for id, score in found if id not in out][:top]
     named = named_nodes(store, [id for id, _ in best])
-    there = [
-        (named[id], score) for id, score in best if id in named
-    ]  # a run's folder knows of deleted ones too
-    return [Prediction(node, score, rank, node.id in known) for rank, (node, score) in enumerate(there, 1)]
+    return [Prediction(named[id], score, rank, id in known) for rank, (id, score) in enumerate(best, 1)]
 
 
 def from_graph(
     store: GraphStore, model: LinkPredictor, run: Standing, asked: Question
 ) -> list[tuple[str, float]]:
-    """The best answers by the vectors in the graph, with scores. Raises KeyError for a model that needs more tables."""
+    """The best answers by what the run wrote into the graph, with scores.
+
+    Raises KeyError where that does not suffice: for a model whose equations are not KGEModel's, or an earlier kgkit's.
+    """
+    from kgkit.nn.similarity import paired
     from kgkit.train.kge_model import KGEModel
 
-    if not isinstance(model, KGEModel) or type(model).answers is not KGEModel.answers:
-        raise KeyError  # candidates are not just the vectors
-    tables = model.tables()
-    entity_table, relation_table = tables["Entity"], tables["Relation"]
-    entity, relations = _vectors(store, run, asked)
-    # A model with reciprocal relations writes both vectors of one beside each other.
-    if model.config.reciprocal:
-        relations = np.concatenate(np.split(relations, 2, axis=1))
-    p: Any = {entity_table: entity, relation_table: relations}
-    first = np.zeros(1, dtype=np.int64)  # the only row of these tables
-    query = _query(model, p, first, first, asked.side)
-    return store.best_scored(
-        embedding_property(run.plugin), query[0].tolist(), model.similarity, asked.most,
-        relation=asked.relation if asked.observed else None, side=asked.side,
-    )  # fmt: skip
+    if not isinstance(model, KGEModel):
+        raise KeyError(run.plugin)
+    prop = embedding_property(run.plugin)
+    p: Any = _Tables(store, run, model, asked)
+    first: Any = np.zeros(1, dtype=np.int64)  # the only row of these tables
+    tail = asked.side == "tail"
+    query: Any = model.tail_query(p, first, first) if tail else model.head_query(p, first, first)
+    relation = asked.relation if asked.observed else None
+    if scored_by_store(store, model):
+        bias = vector_property(prop, "entity_bias") if "entity_bias" in p else None
+        return store.best_scored(
+            prop, query[0].tolist(), model.similarity, asked.most, bias=bias, relation=relation, side=asked.side
+        )  # fmt: skip
+    best: list[tuple[str, float]] = []
+    for ids, matrix in store.vectors_at(prop, relation, asked.side):
+        p[model.tables()["Entity"]] = matrix
+        candidates: Any = model.answers(p, slice(None), np.int64(0))
+        best += _best(ids.to_pylist(), np.asarray(paired(model.similarity, query, candidates)), asked.most)
+    return sorted(best, key=lambda scored: (-scored[1], scored[0]))[: asked.most]
 
 
-def _query(model: KGEModel, p: Any, entity: Any, relation: Any, side: Side) -> Any:
-    """What is asked, float32 [1, d]. p: tables of numpy; entity, relation: int64 [1], rows of them."""
-    if side == "tail":
-        return model.tail_query(p, entity, relation)
-    return model.head_query(p, relation, entity)
+def scored_by_store(store: GraphStore, model: LinkPredictor) -> bool:
+    """Whether the store itself can compare a model's vectors, as they stand there, with a query."""
+    from kgkit.train.kge_model import KGEModel
+
+    plain = not isinstance(model, KGEModel) or type(model).answers is KGEModel.answers
+    return plain and model.similarity in store.capabilities.scores
 
 
-def _vectors(store: GraphStore, run: Standing, asked: Question) -> list[Floats]:
-    """The vectors of the entity and of the relation, float32 [1, d] each. Raises ConfigError when one has none."""
-    prop = identifier(embedding_property(run.plugin))
-    rows = store.query(
-        f"MATCH (n:Entity), (r:Relation) WHERE n.id = $id AND r.id = $relation RETURN n.{prop}, r.{prop}",
-        {"id": asked.given.id, "relation": asked.relation},
-    ).rows
-    found = []
-    for id, vector in zip((asked.given.id, asked.relation), next(iter(rows), (None, None)), strict=True):
-        if vector is None:
-            raise _no_vector(store, id, run, asked)
-        found.append(np.array([vector], dtype=np.float32))
-    return found
+class _Tables(dict[str, Any]):
+    """A model's tables as its equations take them, by name: with the rows of one entity and of one relation.
+
+    Those that belong to no node are read when the first of them is asked for. Raises ConfigError when the entity or the
+    relation has no vector of the run, KeyError for a table that the graph does not have.
+    """
+
+    def __init__(self, store: GraphStore, run: Standing, model: KGEModel, asked: Question) -> None:
+        self._store, self._run = store, run
+        embedding = embedding_property(run.plugin)
+        rows = store.query(
+            "MATCH (n:Entity), (r:Relation) WHERE n.id = $id AND r.id = $relation RETURN n, r",
+            {"id": asked.given.id, "relation": asked.relation},
+        ).rows
+        ends = zip(("Entity", "Relation"), (asked.given.id, asked.relation), strict=True)
+        for (label, id), node in zip(ends, next(iter(rows), ({}, {})), strict=True):
+            if embedding not in node:
+                raise _no_vector(store, id, run, asked)
+            for name, vector in node.items():
+                if not is_vector_property(name, embedding) or name == vector_property(embedding, PACKED):
+                    continue
+                table = name.removeprefix(embedding).removeprefix(".") or model.tables()[label]
+                self[table] = np.array([vector], dtype=np.float32)
+                if label == "Relation" and model.config.reciprocal:  # both stand beside each other
+                    self[table] = np.concatenate(np.split(self[table], 2, axis=1))
+
+    def __missing__(self, name: str) -> Any:
+        self.update(weights.read(self._store, self._run.id))
+        return dict(self)[name]
 
 
 def _no_vector(store: GraphStore, id: str, run: Standing, asked: Question) -> ConfigError:
@@ -237,34 +260,11 @@ def _no_vector(store: GraphStore, id: str, run: Standing, asked: Question) -> Co
     )
 
 
-def from_folder(
-    store: GraphStore, model: LinkPredictor, runs: Path, run: Standing, asked: Question
-) -> list[tuple[str, float]]:
-    """The same by all the weights, which the run's folder has; without torch too, unless its model has an encoder."""
-    from kgkit.nn.similarity import paired
-    from kgkit.run import Run
-    from kgkit.train.kge_model import KGEModel
-
-    opened = Run.open(runs, run.id)
-    if not isinstance(model, KGEModel) or type(model).encode is not KGEModel.encode:
-        return from_model(store, opened, asked)
-    nodes = opened.load_nodes()
-    entities, relations = nodes["Entity"], nodes["Relation"]
-    at = []
-    for ids, id in ((entities, asked.given.id), (relations, asked.relation)):
-        if id not in ids:
-            raise _no_vector(store, id, run, asked)
-        at.append(np.array([ids.index(id)]))
-    entity, relation = at
-    rows = _candidates(store, entities, asked)
-    p: Any = opened.load_weights()
-    query = _query(model, p, entity, relation, asked.side)
-    candidates: Any = model.answers(p, rows, relation[0])
-    return _best(entities, rows, np.asarray(paired(model.similarity, query, candidates)), asked.most)
-
-
 def from_model(store: GraphStore, run: Run, asked: Question) -> list[tuple[str, float]]:
-    """The same by torch, for every model, in seconds. Raises ConfigError when the graph has changed since the run."""
+    """The same by torch, from the run's folder, for every model, in seconds.
+
+    Raises ConfigError when the graph has changed since the run.
+    """
     import torch
 
     from kgkit.nn.similarity import crossed
@@ -280,22 +280,20 @@ def from_model(store: GraphStore, run: Run, asked: Question) -> list[tuple[str, 
     candidates = model.candidates(int(rel) if model.relational else None)
     scores = crossed(model.similarity, query, candidates)[0].float().cpu().numpy()
     ids = graph.entities.ids.to_pylist()
-    rows = _candidates(store, ids, asked)
-    return _best(ids, rows, scores[rows], asked.most)
-
-
-def _candidates(store: GraphStore, ids: list[str], asked: Question) -> Ints:
-    """The rows that may answer, ascending, of tables whose rows are `ids`."""
     if not asked.observed:
-        return np.arange(len(ids))
+        return _best(ids, scores, asked.most)
     observed = _ends(store, asked.relation, asked.side)
-    return np.array([row for row, id in enumerate(ids) if id in observed], dtype=np.int64)
+    rows = [row for row, id in enumerate(ids) if id in observed]
+    return _best([ids[row] for row in rows], scores[rows], asked.most)
 
 
-def _best(ids: list[str], rows: Ints, scores: Floats, most: int) -> list[tuple[str, float]]:
-    """The best of `rows`, whose scores are float32 [rows], by score, then id."""
-    best = np.argsort(-scores, kind="stable")[:most]
-    return [(ids[row], score) for row, score in zip(rows[best].tolist(), scores[best].tolist(), strict=True)]
+def _best(ids: list[str], scores: Floats, most: int) -> list[tuple[str, float]]:
+    """The best ids, by score, float32 [N], then by id."""
+    rows = np.flatnonzero(scores == scores)
+    if len(rows) > most:  # all that are as good as the last
+        rows = rows[scores[rows] >= np.partition(scores[rows], -most)[-most]]
+    best = [(ids[row], float(scores[row])) for row in rows.tolist()]
+    return sorted(best, key=lambda scored: (-scored[1], scored[0]))[:most]
 
 
 def _ends(store: GraphStore, relation: str, side: Side, given: Node | None = None) -> set[str]:

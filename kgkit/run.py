@@ -161,15 +161,6 @@ class Run:
         except Exception as error:
             raise _damaged(path, error) from error
 
-    def load_nodes(self) -> dict[str, list[str]]:
-        """The ids by label that `save_weights` wrote. Raises ConfigError when they are not there, or not whole."""
-        path = self.folder / "nodes.json"
-        try:
-            found: dict[str, list[str]] = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
-        return found
-
     def save_json(self, name: str, content: Any) -> None:
         """Writes NAME as JSON: what is too long for the record."""
         _replace(self.folder / name, lambda p: p.write_text(json.dumps(content) + "\n"))

@@ -8,10 +8,14 @@
     (:Entity) -[:COMPLETED {relation, score, probability, rank, run}]-> (:Entity)
     (:User)   -[:RECOMMENDED {score, rank, run}]-> (:Entity)
     (:Run {id, plugin, created, current, params, metrics, provenance})
+    (:Weights {id, run, name, shape, part, data})     what a run's model needs beside vectors of nodes (kgkit.store.weights)
     (:Relation {id, rid})     the vocabulary of FACT, with the small integers that extraction reads
     (:Source {id, connector, fingerprint, rows, steps})     what was ingested to its end, so that it is not done twice;
         {partial, records}: of what, and how far, an ingest has come that is not at its end
     (:Kgkit {id, value})      settings of the graph itself: schema version, how facts are stored
+
+Vectors of nodes are properties: `embedding_<plugin>`, and `embedding_<plugin>.<table>` of what else a model has for each
+node (`vector_property`).
 
 `source` is the id of the Source that told of a relationship. Of a fact that came with a benchmark's or a clock's label,
 `split` is train, valid or test, and `time` is seconds since 1970.
@@ -29,7 +33,8 @@ SCHEMA_VERSION = "1"
 
 @dataclass(frozen=True)
 class NodeKind:
-    """A label whose nodes are keyed by string `id`. `properties` maps fixed ones to "string", "int64", "float64", "bool"."""
+    """A label whose nodes are keyed by string `id`. `properties` maps fixed ones to "string", "int64", "float64", "bool"
+    or "binary"."""
 
     label: str
     properties: dict[str, str]
@@ -71,6 +76,10 @@ NODES = {
                 "metrics": "string",
                 "provenance": "string",
             },
+        ),
+        NodeKind(
+            "Weights",
+            {"run": "string", "name": "string", "shape": "string", "part": "int64", "data": "binary"},
         ),
         NodeKind(
             "Source",
@@ -140,6 +149,24 @@ ITEM_PREFIX = "item:"  # id of an item that no alignment names (yet)
 def embedding_property(plugin: str) -> str:
     """The node property that holds a plugin's vectors, e.g. `embedding_kgnn_ls`."""
     return "embedding_" + re.sub(r"\W", "_", plugin)
+
+
+PACKED = "packed"  # table of the vectors once more, as bytes of float32, beside those that a server stores as numbers
+
+
+def vector_property(embedding: str, table: str = "") -> str:
+    """The node property of another table of the model whose vectors are in `embedding`, e.g. a bias; "": of these."""
+    return f"{embedding}.{table}" if table else embedding
+
+
+def is_other_table(prop: str) -> bool:
+    """Whether a vector property is that of another table than the embedding."""
+    return prop.startswith("embedding_") and "." in prop
+
+
+def is_vector_property(name: str, embedding: str) -> bool:
+    """Whether a property holds vectors of the model whose embeddings are in `embedding`."""
+    return name == embedding or name.startswith(f"{embedding}.")
 
 
 _IDENTIFIER = re.compile(r"[\w./:\-]+")

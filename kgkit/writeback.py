@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from kgkit.evaluate.ranking import csr_of, top_items
+from kgkit.model import LinkPredictor
+from kgkit.predict import scored_by_store
 from kgkit.store.port import Answers, GraphStore, RunRecord, Vectors
 
 if TYPE_CHECKING:
@@ -21,8 +23,18 @@ def write_back(
     store: GraphStore, model: Model, graph: TrainingGraph, run: Run, answers: list[Answers]
 ) -> dict[str, int]:
     """Replaces the plugin's earlier vectors and answers at once, and returns the rows written by kind."""
-    vectors = [Vectors(label, graph.nodes[label].ids, matrix) for label, matrix in model.embeddings().items()]
-    return store.replace_answers(run_node(run), vectors, answers)
+    weights = model.extra_weights()
+    # What the engine cannot compare will be fetched (`kgkit.predict`).
+    packed = isinstance(model, LinkPredictor) and not scored_by_store(store, model)
+    vectors = [
+        Vectors(label, graph.nodes[label].ids, matrix, packed=packed and label == "Entity")
+        for label, matrix in model.embeddings().items()
+    ] + [
+        Vectors(label, graph.nodes[label].ids, matrix, table)
+        for label, tables in weights.items()
+        for table, matrix in (tables.items() if label else ())
+    ]
+    return store.replace_answers(run_node(run), vectors, answers, weights.get("", {}))
 
 
 def run_node(run: Run) -> RunRecord:

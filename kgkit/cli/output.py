@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -108,7 +109,7 @@ def write_text(option: str, file: Path, text: str) -> None:
 def _text(columns: Sequence[str], rows: Sequence[Sequence[Any]], format: str) -> str:
     if format == "json":
         named = (dict(zip(columns, row, strict=True)) for row in rows)
-        lines = ",\n".join(json.dumps(row, ensure_ascii=False, default=str) for row in named)
+        lines = ",\n".join(_json(row) for row in named)
         return f"[\n{lines}\n]\n" if lines else "[]\n"
     buffer = io.StringIO()
     if format == "csv":
@@ -143,13 +144,24 @@ def _cell(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, str):
         return value.replace("\n", "\\n")
-    return (
-        json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
-    )
+    if isinstance(value, bytes):
+        return f"<{len(value):,} bytes>"
+    return _json(value) if isinstance(value, dict | list) else str(value)
 
 
 def _csv_cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else value
+    if isinstance(value, bytes):
+        return _in_json(value)
+    return _json(value) if isinstance(value, dict | list) else value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=_in_json)
+
+
+def _in_json(value: Any) -> str:
+    """What JSON has no word for: bytes as base64, the rest as Python says it."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def _is_number(cell: str) -> bool:

@@ -10,12 +10,13 @@ import decimal
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.lazy import LazyModule, np, pa, pc
 from kgkit.schema import EDGES, NODES, EdgeKind, identifier
-from kgkit.store import ladybug_tables
+from kgkit.store import ladybug_scores, ladybug_tables
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.port import (
     AlignStats,
@@ -40,14 +41,6 @@ else:  # readers never need them
     ladybug_write = LazyModule("kgkit.store.ladybug_write")
 
 READ_ROWS = 200_000  # rows a table that read_nodes and read_edges give
-_SUM = "-list_sum(list_transform($terms, t -> {}))"
-_SCORES = {  # the similarities of kgkit.nn.similarity; the engine has no sum of differences of its own
-    "dot": "array_inner_product(v, q)",
-    "l1": _SUM.format("abs(v[t.i] - t.x)"),
-    "l2": "-array_distance(v, q)",
-    "l2-squared": "-array_squared_distance(v, q)",
-    "modulus": _SUM.format("sqrt((v[t.i] - t.x) * (v[t.i] - t.x) + (v[t.j] - t.y) * (v[t.j] - t.y))"),
-}
 FEW_SEEDS = 200  # up to so many nodes, looking their facts up beats reading all facts
 
 # Statements that a read-only transaction lets pass although they end it, or touch files.
@@ -85,7 +78,7 @@ class LadybugStore(GraphStore):
 
     @property
     def capabilities(self) -> StoreCapabilities:
-        return StoreCapabilities("ladybug", vector_index=False)
+        return StoreCapabilities("ladybug", vector_index=False, scores=frozenset(ladybug_scores.SCORES))
 
     @property
     def _engine(self) -> Engine:
@@ -126,11 +119,15 @@ class LadybugStore(GraphStore):
             return ladybug_answers.write_vectors(engine, prop, vectors)
 
     def replace_answers(
-        self, run: RunRecord, vectors: Iterable[Vectors], answers: Iterable[Answers]
+        self,
+        run: RunRecord,
+        vectors: Iterable[Vectors],
+        answers: Iterable[Answers],
+        weights: Mapping[str, Floats] = MappingProxyType({}),
     ) -> dict[str, int]:
         engine = self._writer
         with engine.exclusive():
-            return ladybug_answers.replace_answers(engine, run, vectors, answers)
+            return ladybug_answers.replace_answers(engine, run, vectors, answers, weights)
 
     def update_answers(self, run_id: str, answers: Iterable[Answers]) -> dict[str, int]:
         engine = self._writer
@@ -244,6 +241,8 @@ class LadybugStore(GraphStore):
     def read_nodes(
         self, label: str, properties: Sequence[str] | None = None, *, having: str | None = None
     ) -> Iterator[pa.Table]:
+        if label not in ladybug_tables.tables(self._engine):  # a graph that an earlier kgkit made
+            return
         have = ladybug_tables.node_columns(self._engine, label)
         names = list(have) if properties is None else list(properties)
         # A graph that an earlier kgkit made may lack what the schema has since.
@@ -274,12 +273,12 @@ class LadybugStore(GraphStore):
             raise StoreError(f"{label}.{prop} holds {type_}, not vectors")
         found = self._engine.arrow(
             f"MATCH (n:{identifier(label)}) WHERE n.{name} IS NOT NULL RETURN n.`id`, n.{name}",
-            never_null=True,
+            # The native collector crashes over lists of 5,000, not over those of 3,000.
+            never_null=int(type_[6:-1]) <= 2048,
         )
         if found.num_rows == 0:
             return nothing
-        flat = np.asarray(pc.list_flatten(found.column(1)).combine_chunks(), dtype=np.float32)
-        return found.column(0).combine_chunks(), flat.reshape(found.num_rows, -1)
+        return ladybug_scores.matrix_of(found)
 
     def best_scored(
         self,
@@ -288,31 +287,16 @@ class LadybugStore(GraphStore):
         similarity: str,
         k: int,
         *,
+        bias: str | None = None,
         relation: str | None = None,
         side: str = "tail",
     ) -> list[tuple[str, float]]:
-        length = len(query)
-        type_ = f"FLOAT[{length}]"
-        if ladybug_tables.node_columns(self._engine, "Entity").get(prop) != type_:
-            return []
-        params: dict[str, Any] = {"k": int(k)}
-        score, given = _SCORES[similarity], ""
-        if "$terms" in score:
-            params["terms"] = _terms(query, similarity)
-        else:
-            params["query"] = list(query)
-            given = f", CAST($query AS {type_}) AS q"
-        match = "MATCH (n:Entity)"
-        if relation is not None:
-            params["relation"] = relation
-            fact = "(:Entity)-[f:FACT]->(n)" if side == "tail" else "(n)-[f:FACT]->(:Entity)"
-            match += f" WHERE EXISTS {{ MATCH {fact} WHERE f.relation = $relation }}"
-        rows = self._engine.rows(
-            f"{match} WITH n.`id` AS id, n.{identifier(prop)} AS v{given} WHERE v IS NOT NULL "
-            f"WITH id, {score} AS score WHERE score = score RETURN id, score ORDER BY score DESC, id LIMIT $k",
-            params,
-        )
-        return [(id, float(score)) for id, score in rows]
+        return ladybug_scores.best_scored(self._engine, prop, query, similarity, k, bias, relation, side)
+
+    def vectors_at(
+        self, prop: str, relation: str | None = None, side: str = "tail"
+    ) -> Iterator[tuple[pa.Array, Floats]]:
+        return ladybug_scores.vectors_at(self._engine, prop, relation, side)
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         name, node = identifier(prop), f"n:{identifier(ladybug_tables.node_kind(label).label)}"
@@ -365,15 +349,6 @@ class LadybugStore(GraphStore):
         if not self._closed:
             self._closed = True
             self._engine_.release()
-
-
-def _terms(query: Sequence[float], similarity: str) -> list[dict[str, Any]]:
-    """What a sum goes over: places (from 1) and values. Handed in like this, the engine takes each from a column of its
-    own; looked up in a list, as `q[i]` by number, the query costs as much as the vectors do."""
-    if similarity == "l1":
-        return [{"i": i, "x": x} for i, x in enumerate(query, 1)]
-    half = len(query) // 2
-    return [{"i": i + 1, "j": i + 1 + half, "x": query[i], "y": query[i + half]} for i in range(half)]
 
 
 def _edge_columns(

@@ -14,13 +14,23 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pyarrow as pa
 
+from kgkit.arrays import Floats
 from kgkit.errors import StoreError
-from kgkit.schema import EDGES, NODES, embedding_property, identifier
+from kgkit.schema import EDGES, NODES, embedding_property, identifier, is_vector_property, vector_property
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_tables import SIDE, combine, declare, edge_kind, node_columns, node_kind
-from kgkit.store.ladybug_write import copy_edges, edge_table, key_codes, lookup, plain_ends, resolve_ends
+from kgkit.store.ladybug_write import (
+    add_nodes,
+    copy_edges,
+    edge_table,
+    key_codes,
+    lookup,
+    plain_ends,
+    resolve_ends,
+)
 from kgkit.store.port import Answers, RunRecord, Vectors, check_current
 from kgkit.store.rows import last_rows
+from kgkit.store.weights import rows as weight_rows
 
 SLICE = 5_000  # vectors between two checkpoints
 
@@ -51,29 +61,37 @@ def write_vectors(engine: Engine, prop: str, vectors: Vectors) -> int:
 
 
 def replace_answers(
-    engine: Engine, run: RunRecord, vectors: Iterable[Vectors], answers: Iterable[Answers]
+    engine: Engine,
+    run: RunRecord,
+    vectors: Iterable[Vectors],
+    answers: Iterable[Answers],
+    weights: Mapping[str, Floats],
 ) -> dict[str, int]:
     """`GraphStore.replace_answers`."""
-    prop = embedding_property(run.plugin)
+    embedding = embedding_property(run.plugin)
     drop_leftovers(engine)
     tables = _answer_tables(engine, run.id, answers)
     written: dict[str, int] = {}
-    sides: dict[str, str] = {}
+    sides: dict[tuple[str, str], str] = {}  # the engine's type by label and property
     try:
         for part in vectors:
             matrix = _checked(part)
             type_ = f"FLOAT[{matrix.shape[1]}]"
             if not node_kind(part.label).vectors:
                 raise StoreError(f"{part.label} nodes have no vectors")
-            if sides.setdefault(part.label, type_) != type_:
-                raise StoreError(
-                    f"vectors of {part.label} have different lengths: {sides[part.label]} and {type_}"
-                )
+            prop = vector_property(embedding, part.table)
+            before = sides.setdefault((part.label, prop), type_)
+            if before != type_:
+                raise StoreError(f"vectors of {part.label} have different lengths: {before} and {type_}")
             side = identifier(prop + SIDE)
             engine.rows(f"ALTER TABLE {identifier(part.label)} ADD IF NOT EXISTS {side} {type_}")
-            written["embeddings"] = written.get("embeddings", 0) + _fill(engine, prop + SIDE, part)
+            filled = _fill(engine, prop + SIDE, part)
+            if not part.table:
+                written["embeddings"] = written.get("embeddings", 0) + filled
         with engine.transaction():
-            _swap(engine, run, prop, sides, tables)
+            _swap(engine, run, embedding, sides, tables)
+            if weights:
+                add_nodes(engine, "Weights", weight_rows(run.id, weights))
     except BaseException:
         drop_leftovers(engine)
         raise
@@ -105,12 +123,13 @@ def erase_run(engine: Engine, run_id: str) -> int:
     with engine.transaction():
         removed += _delete_answers(engine, [run_id])
         if current:
-            prop = embedding_property(plugin)
+            embedding = embedding_property(plugin)
             for label in NODES:
-                if prop in node_columns(engine, label):
+                for prop in _vector_properties(engine, label, embedding):
                     query = f"MATCH (n:{identifier(label)}) WHERE n.{identifier(prop)} IS NOT NULL RETURN count(*)"
-                    removed += int(engine.rows(query)[0][0])
+                    removed += int(engine.rows(query)[0][0]) if prop == embedding else 0
                     _drop(engine, label, prop)
+        _delete_weights(engine, [run_id])
         engine.rows("MATCH (r:Run {`id`: $run}) DELETE r", {"run": run_id})
     return removed
 
@@ -143,6 +162,14 @@ def _fill(engine: Engine, prop: str, vectors: Vectors) -> int:
         )
         engine.checkpoint()
     return len(rows)
+
+
+def _vector_properties(engine: Engine, label: str, embedding: str) -> list[str]:
+    return [name for name in node_columns(engine, label) if is_vector_property(name, embedding)]
+
+
+def _delete_weights(engine: Engine, runs: list[str]) -> None:
+    engine.rows("MATCH (w:Weights) WHERE w.run IN $runs DELETE w", {"runs": runs})
 
 
 def _drop(engine: Engine, label: str, prop: str) -> None:
@@ -190,11 +217,17 @@ def _delete_answers(engine: Engine, runs: list[str], kinds: list[str] | None = N
 
 
 def _swap(
-    engine: Engine, run: RunRecord, prop: str, sides: Mapping[str, str], tables: Mapping[str, pa.Table]
+    engine: Engine,
+    run: RunRecord,
+    embedding: str,
+    sides: Iterable[tuple[str, str]],
+    tables: Mapping[str, pa.Table],
 ) -> None:
     """The instant at which the new answers take the place of the old; within a transaction."""
     before = engine.rows("MATCH (r:Run) WHERE r.plugin = $plugin RETURN r.`id`", {"plugin": run.plugin})
-    _delete_answers(engine, sorted({run.id, *(row[0] for row in before)}))
+    runs = sorted({run.id, *(row[0] for row in before)})
+    _delete_answers(engine, runs)
+    _delete_weights(engine, runs)
     engine.rows("MATCH (r:Run) WHERE r.plugin = $plugin SET r.`current` = false", {"plugin": run.plugin})
     engine.rows(
         "MERGE (r:Run {`id`: $id}) SET r.plugin = $plugin, r.created = $created, r.`current` = true, "
@@ -212,8 +245,8 @@ def _swap(
         if table.num_rows:
             copy_edges(engine, edge_kind(kind), table)
     for label in NODES:
-        if prop in node_columns(engine, label):
+        for prop in _vector_properties(engine, label, embedding):
             _drop(engine, label, prop)
-        if label in sides:
-            side = identifier(prop + SIDE)
-            engine.rows(f"ALTER TABLE {identifier(label)} RENAME {side} TO {identifier(prop)}")
+    for label, prop in sides:
+        side = identifier(prop + SIDE)
+        engine.rows(f"ALTER TABLE {identifier(label)} RENAME {side} TO {identifier(prop)}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kgkit.arrays import Bools, Ints
 
 SIDE = "__next"  # end of the name of a vector property that is being filled, and not yet visible
-_ENGINE_TYPES = {"string": "STRING", "int64": "INT64", "float64": "DOUBLE", "bool": "BOOL"}
+_ENGINE_TYPES = {"string": "STRING", "int64": "INT64", "float64": "DOUBLE", "bool": "BOOL", "binary": "BLOB"}
 _ARROW_NAMES = {engine: arrow for arrow, engine in _ENGINE_TYPES.items()}
 
 # Functions of Cypher that the engine lacks; macros are stored with the graph.
@@ -54,7 +54,7 @@ def edge_kind(kind: str) -> EdgeKind:
 
 def create_tables(engine: Engine) -> None:
     """Makes tables and macros, and leaves those that are there. Raises StoreError for a graph of another version."""
-    found = {row[1] for row in engine.rows("CALL SHOW_TABLES() RETURN *")}
+    found = tables(engine)
     for node in NODES.values():
         if node.label not in found:
             columns = "".join(f", {identifier(p)} {_ENGINE_TYPES[t]}" for p, t in node.properties.items())
@@ -79,9 +79,14 @@ def create_tables(engine: Engine) -> None:
     engine.rows("MERGE (k:Kgkit {id: 'schema'}) ON CREATE SET k.value = $v", {"v": SCHEMA_VERSION})
 
 
+def tables(engine: Engine) -> set[str]:
+    """Labels and relationship types that have a table."""
+    return {row[1] for row in engine.rows("CALL SHOW_TABLES() RETURN *")}
+
+
 def check_version(engine: Engine) -> None:
     """Raises StoreError for a file that is no graph of kgkit, or one of another schema version."""
-    if "Kgkit" not in {row[1] for row in engine.rows("CALL SHOW_TABLES() RETURN *")}:
+    if "Kgkit" not in tables(engine):
         raise StoreError(
             f"{engine.path} is a database, but not a graph of kgkit: make one with `kgkit ingest`"
         )
@@ -154,6 +159,8 @@ def engine_type(name: str, type_: pa.DataType) -> str | None:
         return "DOUBLE"
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
         return "STRING"
+    if pa.types.is_binary(type_):
+        return "BLOB"
     if pa.types.is_fixed_size_list(type_) and pa.types.is_floating(type_.value_type):
         return f"FLOAT[{type_.list_size}]"
     raise StoreError(

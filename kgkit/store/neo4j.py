@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,11 +17,20 @@ from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jEr
 from kgkit import server
 from kgkit.errors import ConfigError, ReadOnlyStoreError, StoreError
 from kgkit.lazy import LazyModule, np, pa
-from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, embedding_property, identifier
+from kgkit.schema import (
+    EDGES,
+    NODES,
+    PACKED,
+    SCHEMA_VERSION,
+    embedding_property,
+    identifier,
+    is_other_table,
+    vector_property,
+)
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store import neo4j_read
-from kgkit.store.neo4j_connection import RETRIES, Connection, in_parallel, value_of
-from kgkit.store.neo4j_read import SESSIONS, decode, key_map, label_of, plain, rows_of
+from kgkit.store import neo4j_read, neo4j_scores
+from kgkit.store.neo4j_connection import RETRIES, Connection
+from kgkit.store.neo4j_read import decode, key_map, label_of, plain, rows_of
 from kgkit.store.port import (
     AlignStats,
     Answers,
@@ -155,7 +165,9 @@ class Neo4jStore(GraphStore):
     # -- schema ------------------------------------------------------------------------------------------------
     @property
     def capabilities(self) -> StoreCapabilities:
-        return StoreCapabilities(dialect="neo4j", vector_index=True, relationship_types=self._mode)
+        return StoreCapabilities(
+            dialect="neo4j", vector_index=True, relationship_types=self._mode, scores=frozenset(cypher.SCORES)
+        )
 
     @property
     def _native(self) -> bool:
@@ -275,19 +287,18 @@ class Neo4jStore(GraphStore):
         similarity: str,
         k: int,
         *,
+        bias: str | None = None,
         relation: str | None = None,
         side: str = "tail",
     ) -> list[tuple[str, float]]:
-        text = cypher.best_scored(prop, len(query), similarity, relation, side, self._native)
-        terms = len(query) // (2 if similarity == "modulus" else 1)
-        given = {"query": list(query), "opposite": [-x for x in query], "terms": terms, "relation": relation}
-        parts = in_parallel(
-            lambda part: self._connection.read(text, **given, part=part, parts=SESSIONS, k=k, few=4 * k + 20),
-            range(SESSIONS),
-            SESSIONS,
+        return neo4j_scores.best_scored(
+            self._connection, prop, query, similarity, k, bias, relation, side, self._native
         )
-        found = [(r["id"], float(r["score"])) for part in parts for r in value_of(part)]
-        return sorted(found, key=lambda scored: (-scored[1], scored[0]))[:k]
+
+    def vectors_at(
+        self, prop: str, relation: str | None = None, side: str = "tail"
+    ) -> Iterator[tuple[pa.Array, Floats]]:
+        return neo4j_scores.vectors_at(self._connection, prop, relation, side, self._native)
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         names = {"label": label_of(label), "prop": identifier(prop)}
@@ -373,7 +384,11 @@ class Neo4jStore(GraphStore):
         return written
 
     def replace_answers(
-        self, run: RunRecord, vectors: Iterable[Vectors], answers: Iterable[Answers]
+        self,
+        run: RunRecord,
+        vectors: Iterable[Vectors],
+        answers: Iterable[Answers],
+        weights: Mapping[str, Floats] = MappingProxyType({}),
     ) -> dict[str, int]:
         self._writable()
         prop = embedding_property(run.plugin)
@@ -382,7 +397,7 @@ class Neo4jStore(GraphStore):
         for label in neo4j_answers.LABELS:
             self._drop_index(label, prop)
         try:
-            written = neo4j_answers.replace_answers(self._connection, run, vectors, answers)
+            written = neo4j_answers.replace_answers(self._connection, run, vectors, answers, weights)
         except BaseException:
             with suppress(StoreError):  # the server may be gone
                 self._index_answers(prop)
@@ -403,14 +418,16 @@ class Neo4jStore(GraphStore):
         handles, sizes = neo4j_read.with_vector(self._connection, label, prop)
         if size and sizes - {size}:
             self._drop_index(label, prop)
-            text = cypher.REMOVE_PROPERTY.format(prop=identifier(prop))
+            text = cypher.REMOVE_VECTORS.format(
+                prop=identifier(prop), packed=identifier(vector_property(prop, PACKED))
+            )
             for start in range(0, len(handles), neo4j_write.NODE_BATCH):
                 self._connection.write(text, handles=handles[start : start + neo4j_write.NODE_BATCH].tolist())
 
     def _index_vectors(self, label: str, prop: str) -> None:
         """Makes the vector index of a property, anew when the length changed; the server fills it in the background."""
-        if not NODES[label].open:
-            return  # relations: few, and perhaps with vectors longer than an index takes
+        if not NODES[label].open or is_other_table(prop):
+            return  # nobody's neighbours are asked there; relations may have vectors longer than an index takes
         name, sizes = cypher.vector_index(label, prop), self._vector_sizes(label, prop)
         indexes = {r["name"]: r["dimensions"] for r in self._connection.read(cypher.VECTOR_INDEXES)}
         if name in indexes and indexes[name] not in sizes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import neo4j
@@ -12,9 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from neo4j.exceptions import DriverError, Neo4jError
 
-from kgkit.arrays import Ints
+from kgkit.arrays import Floats, Ints
 from kgkit.errors import RetryableStoreError, StoreError
-from kgkit.schema import EDGES, NODES, embedding_property, identifier
+from kgkit.schema import (
+    EDGES,
+    NODES,
+    PACKED,
+    embedding_property,
+    identifier,
+    is_vector_property,
+    vector_property,
+)
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store.neo4j_connection import Connection, parameters
 from kgkit.store.neo4j_read import key_map, label_of, with_vector
@@ -30,10 +38,12 @@ from kgkit.store.neo4j_write import (
 )
 from kgkit.store.port import Answers, RunRecord, Vectors, check_current
 from kgkit.store.rows import last_rows
+from kgkit.store.weights import rows as weight_rows
 
 LABELS = tuple(kind.label for kind in NODES.values() if kind.vectors)  # the nodes that have embeddings
 KINDS = tuple(kind.type for kind in EDGES.values() if kind.answer)
 _BATCH = 20_000
+_WEIGHTS = 8  # of a MiB each, a statement
 
 
 class Nodes:
@@ -54,17 +64,20 @@ class Nodes:
 
 
 def replace_answers(
-    connection: Connection, run: RunRecord, vectors: Iterable[Vectors], answers: Iterable[Answers]
+    connection: Connection,
+    run: RunRecord,
+    vectors: Iterable[Vectors],
+    answers: Iterable[Answers],
+    weights: Mapping[str, Floats],
 ) -> dict[str, int]:
     """See GraphStore.replace_answers.
 
     The client holds one batch at a time; the server holds the transaction until it is committed. Raises
     RetryableStoreError, with nothing changed, when the server goes away.
     """
-    prop = embedding_property(run.plugin)
-    identifier(prop)
+    embedding = embedding_property(run.plugin)
     nodes = Nodes(connection)
-    had = {label: with_vector(connection, label, prop)[0] for label in LABELS}
+    had = _having(connection, embedding)
     written: dict[str, int] = {"embeddings": 0}
     with connection.errors(), connection.session(write=True) as session:
         tx = session.begin_transaction()
@@ -73,15 +86,25 @@ def replace_answers(
             runs = [r["id"] for r in tx.run(cypher.RUNS_OF_PLUGIN, plugin=run.plugin)] + [run.id]
             for kind in KINDS:
                 tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=runs).consume()
-            kept: dict[str, list[Ints]] = {label: [] for label in LABELS}
+            kept: dict[tuple[str, str], list[Ints]] = {}
             for part in vectors:
-                kept.setdefault(part.label, []).append(_set_vectors(tx, nodes, part, prop))
-                written["embeddings"] += len(kept[part.label][-1])
-            for label, handles in had.items():
-                stale = np.setdiff1d(handles, np.concatenate([np.zeros(0, dtype=np.int64), *kept[label]]))
-                _remove(tx, stale, prop)
+                prop = vector_property(embedding, part.table)
+                handles = _set_vectors(tx, nodes, part, prop)
+                for name in (prop, vector_property(prop, PACKED))[: 1 + part.packed]:
+                    kept.setdefault((part.label, name), []).append(handles)
+                written["embeddings"] += 0 if part.table else len(handles)
+            for (label, prop), handles in had.items():
+                now = np.concatenate([np.zeros(0, dtype=np.int64), *kept.get((label, prop), [])])
+                _remove(tx, np.setdiff1d(handles, now), prop)
             for kind, n in _write_edges(tx, nodes, run.id, answers).items():
                 written[kind] = written.get(kind, 0) + n
+            tx.run(cypher.DELETE_WEIGHTS, runs=runs).consume()
+            if weights:
+                table = weight_rows(run.id, weights)
+                text = _text(cypher.upsert_nodes("Weights", table.column_names[1:], [], item=False))
+                for start in range(0, table.num_rows, _WEIGHTS):
+                    rows = [list(row.values()) for row in table.slice(start, _WEIGHTS).to_pylist()]
+                    tx.run(text, parameters({"rows": rows})).consume()
             tx.run(cypher.RETIRE_RUNS, plugin=run.plugin).consume()
             properties = {
                 k: getattr(run, k) for k in ("plugin", "created", "params", "metrics", "provenance")
@@ -154,10 +177,22 @@ def _set_vectors(tx: neo4j.Transaction, nodes: Nodes, vectors: Vectors, prop: st
     handles = nodes.handles(vectors.label, vectors.ids)
     rows = last_rows(columns_codes(vectors.ids))
     rows = rows[handles[rows] >= 0]
-    text = _text(cypher.SET_VECTORS_BY_HANDLE.format(label=label_of(vectors.label)))
-    batches = vector_rows(vectors, rows[np.argsort(handles[rows])], handles)
+    text = cypher.SET_PACKED_BY_HANDLE if vectors.packed else cypher.SET_VECTORS_BY_HANDLE
+    text = _text(text.format(label=label_of(vectors.label), packed=identifier(vector_property(prop, PACKED))))
+    batches = vector_rows(vectors, rows[np.argsort(handles[rows])], handles, packed=vectors.packed)
     run_batches(tx, ((text, {"rows": batch, "prop": prop}) for batch in batches))
     return handles[rows]
+
+
+def _having(connection: Connection, embedding: str) -> dict[tuple[str, str], Ints]:
+    """The handles of nodes that have vectors of a model, by label and property."""
+    names = [r["name"] for r in connection.read(cypher.PROPERTY_KEYS)]
+    return {
+        (label, name): with_vector(connection, label, name)[0]
+        for label in LABELS
+        for name in names
+        if is_vector_property(name, embedding)
+    }
 
 
 def _remove(tx: neo4j.Transaction | neo4j.ManagedTransaction, handles: Ints, prop: str) -> None:
@@ -200,17 +235,19 @@ def _edges(nodes: Nodes, answers: Answers) -> NewEdges:
 def erase_run(connection: Connection, run_id: str) -> int:
     """See GraphStore.erase_run: one transaction."""
     found = connection.read(cypher.RUN, id=run_id)
-    prop = embedding_property(found[0]["plugin"]) if found and found[0]["current"] else None
-    vectors = [with_vector(connection, label, prop)[0] for label in LABELS] if prop else []
+    current = found and found[0]["current"]
+    embedding = embedding_property(found[0]["plugin"]) if current else ""
+    vectors = _having(connection, embedding) if current else {}
 
     def work(tx: neo4j.ManagedTransaction) -> int:
         removed = 0
         for kind in KINDS:
             text = _text(cypher.DELETE_ANSWERS.format(type=identifier(kind)))
             removed += tx.run(text, runs=[run_id]).consume().counters.relationships_deleted
-        for handles in vectors:
-            _remove(tx, handles, prop or "")
-            removed += len(handles)
+        for (_, prop), handles in vectors.items():
+            _remove(tx, handles, prop)
+            removed += len(handles) if prop == embedding else 0
+        tx.run(cypher.DELETE_WEIGHTS, runs=[run_id]).consume()
         return removed + tx.run(cypher.DELETE_RUN, id=run_id).consume().counters.nodes_deleted
 
     return connection.transaction(work)

@@ -124,11 +124,18 @@ def _column(what: str, column: pa.Array) -> tuple[str, pa.Array]:
     type_ = column.type
     if pa.types.is_null(type_):
         return "string", column.cast(pa.string())
+    if pa.types.is_binary(type_):
+        return "byte[]", pa.array([_bytes(value) for value in column.to_pylist()], pa.string())
     if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
         return _lists(what, column)
     header = _header(what, type_)
     column = column.cast(_SCALARS[header])
     return header, _java_floats(column) if header == "double" else column
+
+
+def _bytes(value: bytes | None) -> str | None:
+    """Java's bytes, which have a sign."""
+    return None if value is None else BETWEEN.join(map(str, np.frombuffer(value, dtype=np.int8).tolist()))
 
 
 def _header(what: str, type_: pa.DataType) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kgkit.schema import identifier
+from kgkit.schema import PACKED, identifier, vector_property
 
 MISSING_INT = -(
     2**63
@@ -82,18 +82,20 @@ WRITE_RUN = "MERGE (r:Run {id: $id}) SET r += $properties, r.current = true"
 DELETE_RUN = "MATCH (r:Run {id: $id}) DETACH DELETE r"
 COUNT_ANSWERS = "MATCH ()-[r:{type}]->() WHERE r.run = $run RETURN count(r) AS n"
 DELETE_ANSWERS = "MATCH ()-[r:{type}]->() WHERE r.run IN $runs DELETE r"
+DELETE_WEIGHTS = "MATCH (w:Weights) WHERE w.run IN $runs DELETE w"
 
 # -- vectors -----------------------------------------------------------------------------------------------------
 
 # Stored as 32-bit floats. By handle it costs the server half of what it costs by id.
 SET_VECTORS = (
     "UNWIND $rows AS x MATCH (n:{label} {{id: x[0]}}) "
-    "CALL db.create.setNodeVectorProperty(n, $prop, x[1]) RETURN count(n) AS n"
+    "CALL db.create.setNodeVectorProperty(n, $prop, x[1]) SET n.{packed} = x[2] RETURN count(n) AS n"
 )
 SET_VECTORS_BY_HANDLE = (
     "UNWIND $rows AS x MATCH (n:{label}) WHERE id(n) = x[0] "
     "CALL db.create.setNodeVectorProperty(n, $prop, x[1])"
 )
+SET_PACKED_BY_HANDLE = SET_VECTORS_BY_HANDLE + " SET n.{packed} = x[2]"
 VECTOR_SIZES = "MATCH (n:{label}) WHERE n.{prop} IS NOT NULL RETURN DISTINCT size(n.{prop}) AS size"
 WITH_VECTOR = (
     "MATCH (n:{label}) WHERE n.{prop} IS NOT NULL AND n.id IS NOT NULL "
@@ -101,6 +103,7 @@ WITH_VECTOR = (
     "collect(DISTINCT size(n.{prop})) AS sizes RETURN handles, keys, sizes"
 )
 READ_VECTORS = "UNWIND $handles AS i MATCH (n) WHERE id(n) = i RETURN collect(n.id) AS keys, collect(n.{prop}) AS vectors"
+REMOVE_VECTORS = "UNWIND $handles AS i MATCH (n) WHERE id(n) = i REMOVE n.{prop}, n.{packed}"
 REMOVE_PROPERTY = "UNWIND $handles AS i MATCH (n) WHERE id(n) = i REMOVE n.{prop}"
 VECTOR_INDEXES = (
     "SHOW VECTOR INDEXES YIELD name, state, options WHERE name STARTS WITH 'kgkit_' RETURN name, state, "
@@ -162,15 +165,15 @@ def vector_index(label: str, prop: str) -> str:
     return f"kgkit_{label}_{prop}"
 
 
-_SUM = "reduce(s = 0.0, i IN range(0, $terms - 1) | s + {term})"
-# With `^` the difference is worked out once: modulus takes two thirds of the time of a product of two differences.
-_SQUARE, _OTHER = "(v[i] - $query[i]) ^ 2", "(v[i + $terms] - $query[i + $terms]) ^ 2"
-_SCORES = {  # the similarities of kgkit.nn.similarity; `terms` is the length, of modulus half of it
+_SUM = "reduce(s = 0.0, i IN range(0, size(v) - 1) | s + {term})"
+_SQUARE = "(v[i] - $query[i]) ^ 2"
+# Of the similarities of kgkit.nn.similarity those that the server works out in less time than it takes to send vectors;
+# the roots of modulus take it longer.
+SCORES = {
     "dot": _SUM.format(term="v[i] * $query[i]"),
     "l1": "-" + _SUM.format(term="abs(v[i] - $query[i])"),
     "l2": f"-sqrt({_SUM.format(term=_SQUARE)})",
     "l2-squared": "-" + _SUM.format(term=_SQUARE),
-    "modulus": "-" + _SUM.format(term=f"sqrt({_SQUARE} + {_OTHER})"),
 }
 # A function of the server that sorts as the score does, to single precision, in hardly more time than reading the
 # vectors takes: it is 1 / (1 + |v - q|^2), and |v + q|^2 - |v - q|^2 = 4 <v, q>.
@@ -184,26 +187,49 @@ _QUICK_LENGTH = 4096  # that those functions take at most
 
 
 def best_scored(
-    prop: str, length: int, similarity: str, relation: str | None, side: str, native: bool
+    prop: str,
+    length: int,
+    similarity: str,
+    bias: str | None,
+    relation: str | None,
+    side: str,
+    native: bool,
 ) -> str:
     """The $k entities of one of $parts whose vectors score best with $query; `length` is its own.
 
     $few: how many are scored exactly, where the server has a quick way to tell which may be best.
     """
-    observed = ""
-    if relation is not None:
-        type_, where = (identifier(relation), "") if native else ("FACT", "WHERE f.relation = $relation ")
-        fact = "(:Entity)-[f:{}]->(n)" if side == "tail" else "(n)-[f:{}]->(:Entity)"
-        observed = f"AND EXISTS {{ {fact.format(type_)} {where}}} "
-    quick = ""
+    quick, more = "", "" if bias is None else f" + n.{identifier(bias)}[0]"
     if similarity in _QUICK and length <= _QUICK_LENGTH:
-        quick = f"WITH n, v, {_QUICK[similarity]} AS quick ORDER BY quick DESC LIMIT $few "
+        # Four times the product, and so of its bias; distances have none.
+        by = _QUICK[similarity] + more.replace("+", "+ 4 *")
+        quick = f"WITH n, v, {by} AS quick WHERE quick = quick ORDER BY quick DESC LIMIT $few "
     return (
-        f"MATCH (n:Entity) WHERE id(n) % $parts = $part {observed}"
+        f"MATCH (n:Entity) WHERE id(n) % $parts = $part {_at_end(relation, side, native)}"
         f"WITH n, n.{identifier(prop)} AS v WHERE size(v) = size($query) {quick}"
-        f"WITH n.id AS id, {_SCORES[similarity]} AS score WHERE id IS NOT NULL AND score = score "
+        f"WITH n.id AS id, {SCORES[similarity]}{more} AS score WHERE id IS NOT NULL AND score = score "
         "RETURN id, score ORDER BY score DESC, id LIMIT $k"
     )
+
+
+def vectors_at(prop: str, relation: str | None, side: str, native: bool) -> str:
+    """The vectors of one of $parts, packed ones first, as one list: a row a vector costs the driver more than it."""
+    packed = vector_property(prop, PACKED)
+    return (
+        f"MATCH (n:Entity) WHERE id(n) % $parts = $part {_at_end(relation, side, native)}"
+        f"WITH n.id AS id, coalesce(n.{identifier(packed)}, n.{identifier(prop)}) AS v "
+        "WHERE id IS NOT NULL AND v IS NOT NULL "
+        "RETURN collect(id) AS ids, collect(v) AS vectors"
+    )
+
+
+def _at_end(relation: str | None, side: str, native: bool) -> str:
+    """A further condition: `n` is observed at an end of $relation; none for None."""
+    if relation is None:
+        return ""
+    type_, where = (identifier(relation), "") if native else ("FACT", "WHERE f.relation = $relation ")
+    fact = "(:Entity)-[f:{}]->(n)" if side == "tail" else "(n)-[f:{}]->(:Entity)"
+    return f"AND EXISTS {{ {fact.format(type_)} {where}}} "
 
 
 def upsert_nodes(label: str, properties: Sequence[str], nullable: Sequence[str], item: bool) -> str:

@@ -12,7 +12,7 @@ import neo4j.graph
 
 from kgkit.errors import StoreError
 from kgkit.lazy import np, pa, pc
-from kgkit.schema import EDGES, NODES, identifier
+from kgkit.schema import EDGES, NODES, PACKED, identifier
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store.neo4j_connection import Connection, in_parallel, value_of
 
@@ -87,7 +87,10 @@ def resolve(connection: Connection, label: str, keys: pa.Array) -> Ints:
 
 
 def property_types(connection: Connection, label: str) -> dict[str, pa.DataType]:
-    """The properties that nodes of a label have, with their Arrow types; mixed types become text."""
+    """The properties that nodes of a label have, with their Arrow types; mixed types become text.
+
+    Not vectors packed as bytes, which whoever writes vectors makes again.
+    """
     out: dict[str, pa.DataType] = {}
     for record in connection.read(cypher.PROPERTY_TYPES.format(label=label_of(label))):
         name, types = record["name"], {t.removesuffix(" NOT NULL") for t in record["types"]}
@@ -99,7 +102,8 @@ def property_types(connection: Connection, label: str) -> dict[str, pa.DataType]
             out[name] = pa.float64()
         else:
             out[name] = _stored(next(iter(types)) if len(types) == 1 else "")
-    out.pop("id", None)
+    for name in [n for n in out if n == "id" or n.endswith(f".{PACKED}")]:
+        del out[name]
     return out
 
 
@@ -118,6 +122,9 @@ def read_nodes(
     )
     if properties is None:
         types = {**declared, **property_types(connection, label)}
+        types |= {
+            n: t for n, t in declared.items() if pa.types.is_binary(t)
+        }  # to the server, lists of integers
     else:
         for name in properties:
             identifier(name)

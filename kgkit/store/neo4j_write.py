@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from kgkit.arrays import Array, Ints
 from kgkit.errors import RetryableStoreError, StoreError
-from kgkit.schema import EDGES, NODES, EdgeKind, identifier
+from kgkit.schema import EDGES, NODES, PACKED, EdgeKind, identifier, vector_property
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store.neo4j_connection import Connection, in_parallel, parameters
 from kgkit.store.neo4j_read import (
@@ -35,6 +35,7 @@ from kgkit.store.rows import last_rows
 NODE_BATCH = 20_000
 EDGE_BATCH = 20_000
 VECTOR_BATCH = 2_500
+VECTOR_NUMBERS = 500_000  # in a batch of long vectors
 SESSIONS = 2
 RESTARTS = 10  # times that a lost server is waited for within one call
 
@@ -111,25 +112,35 @@ def _is_vector(kind: pa.DataType) -> bool:
     return bool(listed and pa.types.is_float32(kind.value_type))
 
 
-def vector_rows(vectors: Vectors, rows: Ints, handles: Ints | None = None) -> Iterator[list[list[Any]]]:
-    """Batches [id, vector] of the given row numbers; with `handles` (int64, one a vector) these in place of ids."""
-    for start in range(0, len(rows), VECTOR_BATCH):
-        part = rows[start : start + VECTOR_BATCH]
+def vector_rows(
+    vectors: Vectors, rows: Ints, handles: Ints | None = None, *, packed: bool
+) -> Iterator[list[list[Any]]]:
+    """Batches [id, vector] of the given row numbers; with `handles` (int64, one a vector) these in place of ids.
+
+    packed: [id, vector, its bytes or null].
+    """
+    size = max(1, min(VECTOR_BATCH, VECTOR_NUMBERS // max(1, vectors.matrix.shape[1])))
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
         nodes = vectors.ids.take(pa.array(part)).to_pylist() if handles is None else handles[part].tolist()
-        yield [[n, v] for n, v in zip(nodes, vectors.matrix[part].tolist(), strict=True)]
+        matrix = vectors.matrix[part]
+        columns = [nodes, matrix.tolist()]
+        if packed:
+            columns.append([row.tobytes() if vectors.packed else None for row in matrix.astype("<f4")])
+        yield [list(row) for row in zip(*columns, strict=True)]
 
 
 def write_vectors(connection: Connection, prop: str, vectors: Vectors) -> int:
     """Sets vectors on nodes that exist, two sessions at once, and returns how many. Repeating it does no harm."""
-    text = cypher.SET_VECTORS.format(label=label_of(vectors.label))
-    identifier(prop)
+    packed = identifier(vector_property(prop, PACKED))
+    text = cypher.SET_VECTORS.format(label=label_of(vectors.label), packed=packed)
     last = last_rows(vectors.ids.dictionary_encode().indices.to_numpy())
     # Sorted, so that the two sessions work on different pages of the index.
     order = last[pc.sort_indices(vectors.ids.take(pa.array(last))).to_numpy()]
     done = 0
     for written in in_parallel(
         lambda rows: int(connection.write(text, rows=rows, prop=prop)[0][0]["n"]),
-        vector_rows(vectors, order),
+        vector_rows(vectors, order, packed=True),
         SESSIONS,
     ):
         if isinstance(written, StoreError):

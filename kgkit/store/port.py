@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from kgkit.errors import StoreError
@@ -101,11 +101,17 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Vectors:
-    """Embeddings for nodes of one label. ids: string [N]; matrix: float32 [N, d]."""
+    """Embeddings for nodes of one label. ids: string [N]; matrix: float32 [N, d].
+
+    table: "" for the embedding itself, else the name of another table of the model with a row for each of these nodes.
+    packed: `vectors_at` will be asked for them, so that a server keeps them in a form that is quick to send, too.
+    """
 
     label: str
     ids: pa.Array
     matrix: Floats
+    table: str = ""
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ class StoreCapabilities:
     relationship_types: str = (
         "property"  # "property": FACT {relation}; "native": one relationship type a relation
     )
+    scores: frozenset[str] = frozenset()  # similarities that `best_scored` knows
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -260,13 +267,24 @@ class GraphStore(ABC):
         similarity: str,
         k: int,
         *,
+        bias: str | None = None,
         relation: str | None = None,
         side: str = "tail",
     ) -> list[tuple[str, float]]:
         """The k entities whose vectors answer a query best, with their scores: best first, equals by id.
 
-        query: [d]; similarity: a name of `kgkit.nn.similarity`. With `relation` only entities that are observed at that
-        end of it, `side` "head" or "tail". Vectors of another length, and scores that are no number, count as none.
+        query: [d]; similarity: one of `capabilities.scores`; bias: a property with vectors of length one, added to the
+        score. With `relation` only entities that are observed at that end of it, `side` "head" or "tail". Vectors of
+        another length, and scores that are no number, count as none.
+        """
+
+    @abstractmethod
+    def vectors_at(
+        self, prop: str, relation: str | None = None, side: str = "tail"
+    ) -> Iterator[tuple[pa.Array, Floats]]:
+        """The entities that have the vector property, in bounded parts: ids, string [N], and float32 [N, d].
+
+        With `relation` only those that are observed at that end of it, `side` "head" or "tail".
         """
 
     @abstractmethod
@@ -294,11 +312,16 @@ class GraphStore(ABC):
 
     @abstractmethod
     def replace_answers(
-        self, run: RunRecord, vectors: Iterable[Vectors], answers: Iterable[Answers]
+        self,
+        run: RunRecord,
+        vectors: Iterable[Vectors],
+        answers: Iterable[Answers],
+        weights: Mapping[str, Floats] = MappingProxyType({}),
     ) -> dict[str, int]:
-        """Writes a run with its embeddings (property `embedding_<plugin>`) and relationships.
+        """Writes a run with its embeddings (properties `vector_property` of `embedding_<plugin>`) and relationships.
 
-        Answers of earlier runs of the same plugin go at the same instant: no reader ever sees a mix, or nothing, and
+        weights: float32 arrays by name that belong to no node; `kgkit.store.weights` reads them again.
+        What earlier runs of the same plugin wrote goes at the same instant: no reader ever sees a mix, or nothing, and
         their Run nodes stay with current = false. Returns the rows written by kind ("embeddings", "RECOMMENDED", ..).
         """
 

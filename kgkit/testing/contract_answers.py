@@ -13,6 +13,7 @@ import torch
 from kgkit.errors import LeakError, StoreError
 from kgkit.extract import Extraction, extract
 from kgkit.nn.similarity import SIMILARITIES, Candidates, paired
+from kgkit.store import weights
 from kgkit.store.port import Answers, GraphStore, RunRecord, Vectors
 from kgkit.testing.contract_write import facts, nodes
 from kgkit.testing.graph_dump import dump
@@ -113,9 +114,16 @@ class AnswerContract:
             "FACT", facts(*((ids[i], "odd.name/of-1", ids[i + 1]) for i in range(3, 12)), ("n01", "s", "n02"))
         )
         store.write_vectors("embedding_x", vectors("Entity", ids[:30], matrix))
-        tables = torch.from_numpy(query), Candidates(torch.from_numpy(matrix))
-        for similarity in SIMILARITIES:
-            scores = dict(zip(ids, paired(similarity, *tables).tolist(), strict=False))
+        added = rng.normal(size=30).astype(np.float32)
+        added[9] = added[4]
+        store.write_vectors("embedding_x.of/it", vectors("Entity", ids[:30], added[:, None]))
+        known = store.capabilities.scores
+        assert {"dot", "l1", "l2", "l2-squared"} <= known <= set(SIMILARITIES)
+        for similarity, bias in [*((s, None) for s in sorted(known)), ("dot", "embedding_x.of/it")]:
+            bias_of = None if bias is None else torch.from_numpy(added)
+            candidates = Candidates(torch.from_numpy(matrix), bias_of)
+            exact = paired(similarity, torch.from_numpy(query), candidates)  # type: ignore[arg-type]
+            scores = dict(zip(ids, exact.tolist(), strict=False))
             for relation, side, among in (
                 (None, "tail", ids[:30]),
                 ("odd.name/of-1", "tail", ids[4:13]),
@@ -125,12 +133,44 @@ class AnswerContract:
                 best = sorted(among, key=lambda id: (-scores[id], id))
                 for k in (1, 5, 100):
                     got = store.best_scored(
-                        "embedding_x", query.tolist(), similarity, k, relation=relation, side=side
+                        "embedding_x", query.tolist(), similarity, k, bias=bias, relation=relation, side=side
                     )
                     assert [id for id, _ in got] == best[:k]
                     assert dict(got) == pytest.approx({id: scores[id] for id in best[:k]}, rel=1e-5, abs=1e-5)
         assert store.best_scored("embedding_nobody", query.tolist(), "dot", 3) == []
         assert store.best_scored("embedding_x", query.tolist()[:7], "dot", 3) == []
+
+    @pytest.mark.parametrize("packed", [True, False])
+    def test_vectors_of_those_at_an_end(self, store: GraphStore, packed: bool) -> None:
+        rng = np.random.default_rng(4)
+        ids = [f"n{i:02d}" for i in range(20)]
+        matrix = rng.normal(size=(15, 6)).astype(np.float32)
+        store.upsert_nodes("Entity", nodes(*ids))
+        store.upsert_edges("FACT", facts(*((ids[i], "s", ids[i + 1]) for i in range(11, 17))))
+        given = Vectors("Entity", pa.array(ids[:15]), matrix, packed=packed)
+        store.write_vectors("embedding_x", given)
+
+        def at(*asked: str | None) -> dict[str, list[float]]:
+            parts = list(store.vectors_at("embedding_x", *asked))  # type: ignore[arg-type]
+            assert all(part.dtype == np.float32 and len(part) == len(keys) for keys, part in parts)
+            return {
+                id: v for keys, part in parts for id, v in zip(keys.to_pylist(), part.tolist(), strict=True)
+            }
+
+        every = dict(zip(ids, matrix.tolist(), strict=False))
+        assert at() == every
+        assert at("s", "tail") == {id: every[id] for id in ids[12:15]}
+        assert at("s", "head") == {id: every[id] for id in ids[11:15]}
+        assert at("unheard") == {} and list(store.vectors_at("embedding_nobody")) == []
+        # Other vectors in their place, of all and of some: nothing old is handed out.
+        for rows, other, again in ((15, 6, not packed), (15, 4, packed), (4, 4, not packed)):
+            matrix = rng.normal(size=(rows, other)).astype(np.float32)
+            given = Vectors("Entity", pa.array(ids[:rows]), matrix, packed=again)
+            store.write_vectors("embedding_x", given)
+            every = {**(every if rows < 15 else {}), **dict(zip(ids, matrix.tolist(), strict=False))}
+            assert at() == every
+        assert {k: row["embedding_x"] for k, row in dump(store)["Entity"].items() if row} == every
+        assert not any(name.endswith("packed") for t in store.read_nodes("Entity") for name in t.column_names)
 
     def test_first_run(self, store: GraphStore) -> None:
         _base(store)
@@ -279,6 +319,56 @@ class AnswerContract:
             ("a", "c", "s"),
             ("a", "b", "t"),
         }
+
+    def test_all_weights_of_a_run_come_and_go_together(self, store: GraphStore) -> None:
+        _base(store)
+        rng = np.random.default_rng(5)
+        arrays = {
+            "filters": rng.normal(size=(2, 3, 4)),
+            "one": np.array(0.5),
+            "long/name": rng.normal(size=300_001),
+            "none": np.zeros((0, 3)),
+        }
+        arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+        ids = pa.array(["a", "b", "c"])
+
+        def write(run: str, tables: list[str], weights: list[str], plugin: str = "kgcn") -> None:
+            parts = [Vectors("Entity", ids, np.full((3, 2), len(run), np.float32), packed="packed" in tables)]
+            parts += [Vectors("Entity", ids, np.ones((3, 1), np.float32), t) for t in tables if t != "packed"]
+            parts.append(Vectors("Relation", pa.array(["r"]), np.ones((1, 5_000), np.float32), "matrix"))
+            written = store.replace_answers(_run(run, plugin), parts, [], {n: arrays[n] for n in weights})
+            assert written == {"embeddings": 3}
+
+        def there() -> tuple[set[str], set[str]]:
+            found = dump(store)
+            assert set(_read(store, "Relation", "embedding_kgcn.matrix")) <= {"r"}
+            return (
+                {name for row in found["Entity"].values() for name in row},
+                {row["run"] for row in found["Weights"].values()},
+            )
+
+        write("r1", ["entity_bias", "packed"], list(arrays))
+        assert there() == ({"embedding_kgcn", "embedding_kgcn.entity_bias"}, {"r1"})
+        found = weights.read(store, "r1")
+        assert found.keys() == arrays.keys()
+        for name, array in arrays.items():
+            assert found[name].dtype == np.float32 and found[name].shape == array.shape
+            np.testing.assert_array_equal(found[name], array)
+        write("other", [], ["one"], "kgcn_2")
+        write("r2", ["other"], ["one"])
+        names = {"embedding_kgcn", "embedding_kgcn.other", "embedding_kgcn_2"}
+        assert there() == (names, {"other", "r2"})
+        assert weights.read(store, "r1") == {} and weights.read(store, "r2").keys() == {"one"}
+        assert {
+            id: v
+            for k, m in store.vectors_at("embedding_kgcn")
+            for id, v in zip(k.to_pylist(), m.tolist(), strict=True)
+        } == {id: [2.0, 2.0] for id in "abc"}
+        assert store.erase_run("r2") == 4
+        assert there() == ({"embedding_kgcn_2"}, {"other"})
+        assert list(store.vectors_at("embedding_kgcn")) == []
+        store.clear()
+        assert weights.read(store, "other") == {}
 
     def test_completed_facts_never_come_back_as_training_input(self, store: GraphStore) -> None:
         _base(store)

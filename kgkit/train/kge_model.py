@@ -178,9 +178,25 @@ class KGEModel(GradientModel, LinkPredictor):
     def embeddings(self) -> dict[str, Floats]:
         """Vectors of entities [N, d] and relations [R, d]; reciprocal ones beside each other, [R, 2 d]."""
         found = {k: self.scoring[v].detach().cpu().numpy() for k, v in self.tables().items()}
-        if self.config.reciprocal:
-            found["Relation"] = np.concatenate(np.split(found["Relation"], 2), axis=1)
+        found["Relation"] = self._beside(found["Relation"])
         return found
+
+    def extra_weights(self) -> dict[str, dict[str, Floats]]:
+        """All that the equations need besides `embeddings`; of an encoder nothing, as its work is done."""
+        found: dict[str, dict[str, Floats]] = {"Entity": {}, "Relation": {}, "": {}}
+        if type(self).encode is not KGEModel.encode:
+            return found
+        for name in self.scoring.keys() - self.tables().values():
+            array = self.scoring[name].detach().cpu().numpy()
+            label = next((label for label in ("Entity", "Relation") if name.startswith(label.lower())), "")
+            if label:
+                array = array.reshape(len(array), -1)
+            found[label][name] = self._beside(array) if label == "Relation" else array
+        return found
+
+    def _beside(self, relations: Floats) -> Floats:
+        """A relation table with reciprocal relations beside those they turn round: [R, d], or [2 R, d] to [R, 2 d]."""
+        return np.concatenate(np.split(relations, 2), axis=1) if self.config.reciprocal else relations
 
     def begin_from(self, vectors: Mapping[str, Floats]) -> None:
         given = dict(vectors)

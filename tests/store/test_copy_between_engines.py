@@ -36,7 +36,10 @@ def _answer(store: GraphStore) -> None:
     )
     run = RunRecord("run-1", "kgcn", "2024-01-01T00:00:00+00:00", '{"dim": 6}', '{"test": {}}', "{}")
     store.replace_answers(
-        run, [Vectors("Entity", ids, matrix)], [Answers("RECOMMENDED", best), Answers("COMPLETED", more)]
+        run,
+        [Vectors("Entity", ids, matrix, packed=True), Vectors("Entity", ids, matrix[:, :1], "entity_bias")],
+        [Answers("RECOMMENDED", best), Answers("COMPLETED", more)],
+        {"filters": matrix.reshape(4, 5, 6), "none": matrix[:0]},
     )
 
 

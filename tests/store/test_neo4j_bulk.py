@@ -116,7 +116,9 @@ def laptop(tmp_path: Path) -> Iterator[GraphStore]:
         vectors = Vectors("Entity", some, np.random.default_rng(1).normal(size=(8, 5)).astype(np.float32))
         best = pa.table({"head": ["u0", "u,1\n"], "tail": ids[:2], "score": [0.1, 1e-9], "rank": [1, 2]})
         run = RunRecord("run-1", "kgcn", "2024-01-01T00:00:00+00:00", '{"dim": 5}', '{"test": {}}', "{}")
-        store.replace_answers(run, [vectors], [Answers("RECOMMENDED", best)])
+        bias = Vectors("Entity", some, vectors.matrix[:, :1], "entity_bias")
+        weights = {"filters": vectors.matrix[:4].reshape(2, 5, 2), "none": np.zeros((0, 2), np.float32)}
+        store.replace_answers(run, [vectors, bias], [Answers("RECOMMENDED", best)], weights)
         yield store
 
 
@@ -255,7 +257,7 @@ def test_killed_it_leaves_nothing_or_all(recipe: Path, home: Path, neo4j_server:
     assert "discarded what" in _child(recipe, bulk="auto").communicate()[0]
     with open_store("neo4j-managed") as store:
         assert _whole(store) == expected
-        assert len(_constraints(store)) == 8
+        assert len(_constraints(store)) == 9
     assert [path.name for path in (home / "bulk").iterdir()] == ["lock"]
 
 
