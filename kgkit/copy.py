@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from kgkit.bulk import chosen, relationships
 from kgkit.errors import StoreError
-from kgkit.schema import EDGES, NODES
+from kgkit.schema import EDGES, NODES, is_other_table
 from kgkit.store.port import GraphStore, Vectors
 
 # Settings of the target itself (its schema version, how it stores facts) are not overwritten by those of the source.
@@ -103,7 +103,7 @@ def _copy_vectors(target: GraphStore, label: str, name: str, table: pa.Table) ->
         raise StoreError(f"{label}.{name} holds vectors of different lengths: they cannot be copied")
     ids = given["id"].combine_chunks()
     # Which models need them packed, their plugins know, and not the graph.
-    packed = label == "Entity"
+    packed = label == "Entity" and not is_other_table(name)
     return target.write_vectors(name, Vectors(label, ids, flat.reshape(given.num_rows, -1), packed=packed))
 
 

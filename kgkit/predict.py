@@ -14,14 +14,16 @@ from kgkit.lazy import np
 from kgkit.missing import Side
 from kgkit.model import LinkPredictor
 from kgkit.registry import load_model
-from kgkit.run import Run
 from kgkit.schema import PACKED, embedding_property, identifier, is_vector_property, vector_property
 from kgkit.store import weights
 
 if TYPE_CHECKING:
     from kgkit.arrays import Floats
+    from kgkit.run import Run
     from kgkit.store.port import GraphStore
     from kgkit.train.kge_model import KGEModel
+
+_BIAS = "entity_bias"  # the table of KGEModel.answers
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ def predict(
     try:
         found = from_graph(store, model, run, asked)
     except KeyError:
+        from kgkit.run import Run
+
         tell(f"not all weights of {run.plugin} are in the graph: answering from the folder of run {run.id}")
         found = from_model(store, Run.open(runs, run.id), asked)
     best = [(id, score) for id, score in found if id not in out][:top]
@@ -192,31 +196,26 @@ def from_graph(
 
     if not isinstance(model, KGEModel):
         raise KeyError(run.plugin)
-    prop = embedding_property(run.plugin)
+    prop, relation = embedding_property(run.plugin), asked.relation if asked.observed else None
     p: Any = _Tables(store, run, model, asked)
+    bias = vector_property(prop, _BIAS) if _BIAS in p else None
+    plain = type(model).answers is KGEModel.answers  # vectors are compared as they stand there
+    by_store = plain and model.similarity in store.capabilities.scores
+    fetched = iter(()) if by_store else store.vectors_at(prop, relation, asked.side, bias=bias)
     first: Any = np.zeros(1, dtype=np.int64)  # the only row of these tables
     tail = asked.side == "tail"
     query: Any = model.tail_query(p, first, first) if tail else model.head_query(p, first, first)
-    relation = asked.relation if asked.observed else None
-    if scored_by_store(store, model):
-        bias = vector_property(prop, "entity_bias") if "entity_bias" in p else None
+    if by_store:
         return store.best_scored(
             prop, query[0].tolist(), model.similarity, asked.most, bias=bias, relation=relation, side=asked.side
         )  # fmt: skip
     best: list[tuple[str, float]] = []
-    for ids, matrix in store.vectors_at(prop, relation, asked.side):
-        p[model.tables()["Entity"]] = matrix
+    for ids, p[model.tables()["Entity"]], more in fetched:
+        if more is not None:
+            p[_BIAS] = more
         candidates: Any = model.answers(p, slice(None), np.int64(0))
         best += _best(ids.to_pylist(), np.asarray(paired(model.similarity, query, candidates)), asked.most)
     return sorted(best, key=lambda scored: (-scored[1], scored[0]))[: asked.most]
-
-
-def scored_by_store(store: GraphStore, model: LinkPredictor) -> bool:
-    """Whether the store itself can compare a model's vectors, as they stand there, with a query."""
-    from kgkit.train.kge_model import KGEModel
-
-    plain = not isinstance(model, KGEModel) or type(model).answers is KGEModel.answers
-    return plain and model.similarity in store.capabilities.scores
 
 
 class _Tables(dict[str, Any]):
@@ -238,7 +237,7 @@ class _Tables(dict[str, Any]):
             if embedding not in node:
                 raise _no_vector(store, id, run, asked)
             for name, vector in node.items():
-                if not is_vector_property(name, embedding) or name == vector_property(embedding, PACKED):
+                if not is_vector_property(name, embedding) or name.endswith(f".{PACKED}"):
                     continue
                 table = name.removeprefix(embedding).removeprefix(".") or model.tables()[label]
                 self[table] = np.array([vector], dtype=np.float32)

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from kgkit.evaluate.ranking import csr_of, top_items
 from kgkit.model import LinkPredictor
-from kgkit.predict import scored_by_store
 from kgkit.store.port import Answers, GraphStore, RunRecord, Vectors
 
 if TYPE_CHECKING:
@@ -24,8 +23,7 @@ def write_back(
 ) -> dict[str, int]:
     """Replaces the plugin's earlier vectors and answers at once, and returns the rows written by kind."""
     weights = model.extra_weights()
-    # What the engine cannot compare will be fetched (`kgkit.predict`).
-    packed = isinstance(model, LinkPredictor) and not scored_by_store(store, model)
+    packed = isinstance(model, LinkPredictor)  # `kgkit.predict` compares them by the thousand
     vectors = [
         Vectors(label, graph.nodes[label].ids, matrix, packed=packed and label == "Entity")
         for label, matrix in model.embeddings().items()

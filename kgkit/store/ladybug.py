@@ -294,9 +294,9 @@ class LadybugStore(GraphStore):
         return ladybug_scores.best_scored(self._engine, prop, query, similarity, k, bias, relation, side)
 
     def vectors_at(
-        self, prop: str, relation: str | None = None, side: str = "tail"
-    ) -> Iterator[tuple[pa.Array, Floats]]:
-        return ladybug_scores.vectors_at(self._engine, prop, relation, side)
+        self, prop: str, relation: str | None = None, side: str = "tail", *, bias: str | None = None
+    ) -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
+        return ladybug_scores.vectors_at(self._engine, prop, relation, side, bias)
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         name, node = identifier(prop), f"n:{identifier(ladybug_tables.node_kind(label).label)}"

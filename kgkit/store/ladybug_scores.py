@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,21 +58,26 @@ def best_scored(
 
 
 def vectors_at(
-    engine: Engine, prop: str, relation: str | None, side: str
-) -> Iterator[tuple[pa.Array, Floats]]:
+    engine: Engine, prop: str, relation: str | None, side: str, bias: str | None
+) -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
     """`GraphStore.vectors_at`."""
     if not ladybug_tables.node_columns(engine, "Entity").get(prop, "").startswith("FLOAT["):
         return
     where, params = _at_end(relation, side)
+    more = "" if bias is None else f", n.{identifier(bias)}[1]"
     parts = 1 + engine.count("Entity") // READ_ROWS
     for part in range(parts):
+        among = "" if parts == 1 else f"AND offset(id(n)) % {parts} = {part} "
+        vector = f"n.{identifier(prop)}"
         found = engine.arrow(
-            f"MATCH (n:Entity) {where}WITH n.`id` AS id, offset(id(n)) AS at, n.{identifier(prop)} AS v "
-            "WHERE at % $parts = $part AND v IS NOT NULL RETURN id, v",
-            params | {"parts": parts, "part": part},
+            f"MATCH (n:Entity) {where or 'WHERE true '}{among}AND {vector} IS NOT NULL RETURN n.`id`, {vector}{more}",
+            params,
         )
         if found.num_rows:
-            yield matrix_of(found)
+            added = (
+                None if bias is None else np.asarray(found.column(2).fill_null(math.nan), dtype=np.float32)
+            )
+            yield *matrix_of(found), added
 
 
 def matrix_of(found: pa.Table) -> tuple[pa.Array, Floats]:

@@ -28,7 +28,7 @@ from kgkit.schema import (
     vector_property,
 )
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store import neo4j_read, neo4j_scores
+from kgkit.store import neo4j_read
 from kgkit.store.neo4j_connection import RETRIES, Connection
 from kgkit.store.neo4j_read import decode, key_map, label_of, plain, rows_of
 from kgkit.store.port import (
@@ -165,9 +165,7 @@ class Neo4jStore(GraphStore):
     # -- schema ------------------------------------------------------------------------------------------------
     @property
     def capabilities(self) -> StoreCapabilities:
-        return StoreCapabilities(
-            dialect="neo4j", vector_index=True, relationship_types=self._mode, scores=frozenset(cypher.SCORES)
-        )
+        return StoreCapabilities(dialect="neo4j", vector_index=True, relationship_types=self._mode)
 
     @property
     def _native(self) -> bool:
@@ -280,25 +278,10 @@ class Neo4jStore(GraphStore):
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
         return neo4j_read.read_vectors(self._connection, label, prop)
 
-    def best_scored(
-        self,
-        prop: str,
-        query: Sequence[float],
-        similarity: str,
-        k: int,
-        *,
-        bias: str | None = None,
-        relation: str | None = None,
-        side: str = "tail",
-    ) -> list[tuple[str, float]]:
-        return neo4j_scores.best_scored(
-            self._connection, prop, query, similarity, k, bias, relation, side, self._native
-        )
-
     def vectors_at(
-        self, prop: str, relation: str | None = None, side: str = "tail"
-    ) -> Iterator[tuple[pa.Array, Floats]]:
-        return neo4j_scores.vectors_at(self._connection, prop, relation, side, self._native)
+        self, prop: str, relation: str | None = None, side: str = "tail", *, bias: str | None = None
+    ) -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
+        return neo4j_read.vectors_at(self._connection, prop, relation, side, bias, self._native)
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         names = {"label": label_of(label), "prop": identifier(prop)}

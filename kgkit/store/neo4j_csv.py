@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from kgkit.arrays import Ints
 from kgkit.errors import StoreError
-from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, identifier
+from kgkit.schema import EDGES, NODES, PACKED, SCHEMA_VERSION, identifier, is_other_table, vector_property
 from kgkit.store.neo4j_write import native_type, plain_column
 from kgkit.store.port import GraphStore
 
@@ -96,7 +97,7 @@ def _nodes(done: Export, folder: Path, label: str, tables: Iterable[pa.Table]) -
     ids: list[pa.Array] = [pa.array([], pa.string())]
 
     def columns() -> Iterator[pa.Table]:
-        for table in tables:
+        for table in _short(tables):
             ids.append(plain_column(table, "id").cast(pa.string()))
             out = {":ID": pa.array(np.arange(done.nodes, done.nodes + table.num_rows))}
             done.nodes += table.num_rows
@@ -113,10 +114,21 @@ def _nodes(done: Export, folder: Path, label: str, tables: Iterable[pa.Table]) -
                 out[f"{name}:{header}"] = column
                 if header == "float[]":
                     done.vectors.add((label, name))
+                    if label == "Entity" and name.startswith("embedding_") and not is_other_table(name):
+                        packed = vector_property(name, PACKED)
+                        out[f"{packed}:byte[]"] = _packed(plain_column(table, name))
             yield pa.table(out)
 
     _write(done, folder, label, "--nodes=" if label == "Entity" else f"--nodes={label}=", columns())
     return pa.concat_arrays(ids)
+
+
+def _short(tables: Iterable[pa.Table], most: int = 32 << 20) -> Iterator[pa.Table]:
+    """Tables in parts of so many bytes: vectors and bytes, written as text, take ten times as much."""
+    for table in tables:
+        rows = max(1, most * table.num_rows // max(1, table.nbytes))
+        for start in range(0, table.num_rows, rows):
+            yield table.slice(start, rows)
 
 
 def _column(what: str, column: pa.Array) -> tuple[str, pa.Array]:
@@ -125,17 +137,14 @@ def _column(what: str, column: pa.Array) -> tuple[str, pa.Array]:
     if pa.types.is_null(type_):
         return "string", column.cast(pa.string())
     if pa.types.is_binary(type_):
-        return "byte[]", pa.array([_bytes(value) for value in column.to_pylist()], pa.string())
+        given = [np.frombuffer(value, dtype=np.int8) for value in column.drop_null().to_pylist()]
+        numbers = pa.array(np.concatenate([np.zeros(0, np.int8), *given])).cast(pa.string())
+        return "byte[]", _joined(numbers, np.array([len(value) for value in given], dtype=np.int64), column)
     if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
         return _lists(what, column)
     header = _header(what, type_)
     column = column.cast(_SCALARS[header])
     return header, _java_floats(column) if header == "double" else column
-
-
-def _bytes(value: bytes | None) -> str | None:
-    """Java's bytes, which have a sign."""
-    return None if value is None else BETWEEN.join(map(str, np.frombuffer(value, dtype=np.int8).tolist()))
 
 
 def _header(what: str, type_: pa.DataType) -> str:
@@ -170,12 +179,24 @@ def _lists(what: str, column: pa.Array) -> tuple[str, pa.Array]:
         ambiguous = pc.any(pc.or_(pc.equal(text, ""), pc.match_substring(text, BETWEEN))).as_py()
     if ambiguous:
         raise StoreError(f"{what} holds empty lists, or empty or control characters in them: {_OTHERWISE}")
-    offsets = pa.array(np.r_[0, np.cumsum(lengths)].astype(np.int32))
-    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, text), BETWEEN)
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    where = pa.array(np.cumsum(valid) - 1, mask=~valid)
     header = "float[]" if floats else f"{_header(what, values.type)}[]"
-    return header, joined.take(where)
+    return header, _joined(text, lengths, column)
+
+
+def _joined(texts: pa.Array, lengths: Ints, column: pa.Array) -> pa.Array:
+    """Each list's texts as one; null where the column is. lengths: of the lists that are there."""
+    offsets = pa.array(np.r_[0, np.cumsum(lengths)].astype(np.int32))
+    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, texts), BETWEEN)
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    return joined.take(pa.array(np.cumsum(valid) - 1, mask=~valid))
+
+
+def _packed(column: pa.Array) -> pa.Array:
+    """Vectors as the bytes of their numbers in single precision, Java's, which have a sign."""
+    given = column.drop_null()
+    numbers = np.asarray(pc.list_flatten(given), dtype="<f4").view(np.int8)
+    lengths = 4 * pc.list_value_length(given).to_numpy(zero_copy_only=False)
+    return _joined(pa.array(numbers).cast(pa.string()), lengths, column)
 
 
 # -- relationships -----------------------------------------------------------------------------------------------

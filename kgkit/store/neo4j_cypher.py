@@ -165,71 +165,26 @@ def vector_index(label: str, prop: str) -> str:
     return f"kgkit_{label}_{prop}"
 
 
-_SUM = "reduce(s = 0.0, i IN range(0, size(v) - 1) | s + {term})"
-_SQUARE = "(v[i] - $query[i]) ^ 2"
-# Of the similarities of kgkit.nn.similarity those that the server works out in less time than it takes to send vectors;
-# the roots of modulus take it longer.
-SCORES = {
-    "dot": _SUM.format(term="v[i] * $query[i]"),
-    "l1": "-" + _SUM.format(term="abs(v[i] - $query[i])"),
-    "l2": f"-sqrt({_SUM.format(term=_SQUARE)})",
-    "l2-squared": "-" + _SUM.format(term=_SQUARE),
-}
-# A function of the server that sorts as the score does, to single precision, in hardly more time than reading the
-# vectors takes: it is 1 / (1 + |v - q|^2), and |v + q|^2 - |v - q|^2 = 4 <v, q>.
-_QUICK_DISTANCE = "vector.similarity.euclidean(v, $query)"
-_QUICK = {
-    "dot": f"1 / vector.similarity.euclidean(v, $opposite) - 1 / {_QUICK_DISTANCE}",
-    "l2": _QUICK_DISTANCE,
-    "l2-squared": _QUICK_DISTANCE,
-}
-_QUICK_LENGTH = 4096  # that those functions take at most
+def vectors_at(prop: str, relation: str | None, side: str, bias: str | None, native: bool) -> str:
+    """The vectors of one of $parts, packed ones first, as one list: a row a vector costs the driver more than it.
 
-
-def best_scored(
-    prop: str,
-    length: int,
-    similarity: str,
-    bias: str | None,
-    relation: str | None,
-    side: str,
-    native: bool,
-) -> str:
-    """The $k entities of one of $parts whose vectors score best with $query; `length` is its own.
-
-    $few: how many are scored exactly, where the server has a quick way to tell which may be best.
+    Fetched like this they are compared in less time than the server's own functions take. Those at an end of $relation,
+    or all for None.
     """
-    quick, more = "", "" if bias is None else f" + n.{identifier(bias)}[0]"
-    if similarity in _QUICK and length <= _QUICK_LENGTH:
-        # Four times the product, and so of its bias; distances have none.
-        by = _QUICK[similarity] + more.replace("+", "+ 4 *")
-        quick = f"WITH n, v, {by} AS quick WHERE quick = quick ORDER BY quick DESC LIMIT $few "
+    observed = ""
+    if relation is not None:
+        type_, where = (identifier(relation), "") if native else ("FACT", "WHERE f.relation = $relation ")
+        fact = "(:Entity)-[f:{}]->(n)" if side == "tail" else "(n)-[f:{}]->(:Entity)"
+        observed = f"AND EXISTS {{ {fact.format(type_)} {where}}} "
+    more = "" if bias is None else f", collect(coalesce(n.{identifier(bias)}[0], $nan)) AS bias"
+    # The list is asked for only where there are no bytes: `coalesce` would read both.
     return (
-        f"MATCH (n:Entity) WHERE id(n) % $parts = $part {_at_end(relation, side, native)}"
-        f"WITH n, n.{identifier(prop)} AS v WHERE size(v) = size($query) {quick}"
-        f"WITH n.id AS id, {SCORES[similarity]}{more} AS score WHERE id IS NOT NULL AND score = score "
-        "RETURN id, score ORDER BY score DESC, id LIMIT $k"
-    )
-
-
-def vectors_at(prop: str, relation: str | None, side: str, native: bool) -> str:
-    """The vectors of one of $parts, packed ones first, as one list: a row a vector costs the driver more than it."""
-    packed = vector_property(prop, PACKED)
-    return (
-        f"MATCH (n:Entity) WHERE id(n) % $parts = $part {_at_end(relation, side, native)}"
-        f"WITH n.id AS id, coalesce(n.{identifier(packed)}, n.{identifier(prop)}) AS v "
+        f"MATCH (n:Entity) WHERE id(n) % $parts = $part {observed}"
+        f"WITH n, n.{identifier(vector_property(prop, PACKED))} AS p "
+        f"WITH n, n.id AS id, CASE WHEN p IS NULL THEN n.{identifier(prop)} ELSE p END AS v "
         "WHERE id IS NOT NULL AND v IS NOT NULL "
-        "RETURN collect(id) AS ids, collect(v) AS vectors"
+        f"RETURN collect(id) AS ids, collect(v) AS vectors{more}"
     )
-
-
-def _at_end(relation: str | None, side: str, native: bool) -> str:
-    """A further condition: `n` is observed at an end of $relation; none for None."""
-    if relation is None:
-        return ""
-    type_, where = (identifier(relation), "") if native else ("FACT", "WHERE f.relation = $relation ")
-    fact = "(:Entity)-[f:{}]->(n)" if side == "tail" else "(n)-[f:{}]->(:Entity)"
-    return f"AND EXISTS {{ {fact.format(type_)} {where}}} "
 
 
 def upsert_nodes(label: str, properties: Sequence[str], nullable: Sequence[str], item: bool) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 PART = 3_000_000  # relationships whose lists the server holds at once
 PAGE = 20_000  # nodes a table
 SESSIONS = 2
+AT_ONCE = 200_000  # entities that are looked through, and whose vectors are held, at once
 _DTYPES: dict[str, Any] = {"int64": np.int64, "float64": np.float64}
 _STORED = {
     "STRING": "string",
@@ -168,6 +171,40 @@ def read_vectors(connection: Connection, label: str, prop: str) -> tuple[pa.Arra
     ids = pa.concat_arrays([p[0] for p in pages])
     order = pc.sort_indices(ids)
     return ids.take(order), np.concatenate([p[1] for p in pages])[order.to_numpy()]
+
+
+def vectors_at(
+    connection: Connection, prop: str, relation: str | None, side: str, bias: str | None, native: bool
+) -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
+    """See GraphStore.vectors_at. Packed as bytes where they are: a list comes as numbers of 9 bytes, one by one."""
+    text = cypher.vectors_at(prop, relation, side, bias, native)
+    entities = connection.read(cypher.COUNT_NODES.format(label="Entity"))[0]["n"]
+    parts = SESSIONS * (1 + entities // AT_ONCE)
+
+    def read(part: int) -> tuple[pa.Array, Floats, Floats | None]:
+        record = connection.read(text, relation=relation, part=part, parts=parts, nan=math.nan)[0]
+        found = record["vectors"]
+        if all(isinstance(v, bytes) for v in found):
+            matrix = np.frombuffer(b"".join(found), dtype="<f4").reshape(len(found), -1 if found else 0)
+        else:
+            plain = [np.frombuffer(v, dtype="<f4") if isinstance(v, bytes) else v for v in found]
+            matrix = np.array(plain, dtype=np.float32)
+        added = None if bias is None else np.array(record["bias"], dtype=np.float32)
+        return pa.array(record["ids"], pa.string()), matrix, added
+
+    pool = ThreadPoolExecutor(SESSIONS)
+    begun = deque(pool.submit(read, part) for part in range(SESSIONS))
+
+    def results() -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
+        with pool:
+            for following in range(SESSIONS, parts + SESSIONS):
+                done = begun.popleft().result()
+                if following < parts:
+                    begun.append(pool.submit(read, following))
+                if len(done[0]):
+                    yield done
+
+    return results()
 
 
 def with_vector(connection: Connection, label: str, prop: str) -> tuple[Ints, set[int]]:
@@ -416,7 +453,7 @@ def plain(value: Any) -> Any:
             "relationships": [plain(r) for r in value.relationships],
         }
     if isinstance(value, list):
-        return [plain(v) for v in value]
+        return value if all(type(v) is float for v in value) else [plain(v) for v in value]
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if hasattr(value, "iso_format"):

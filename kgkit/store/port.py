@@ -134,7 +134,7 @@ class StoreCapabilities:
     relationship_types: str = (
         "property"  # "property": FACT {relation}; "native": one relationship type a relation
     )
-    scores: frozenset[str] = frozenset()  # similarities that `best_scored` knows
+    scores: frozenset[str] = frozenset()  # similarities that it works out faster than it hands out vectors
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -259,7 +259,6 @@ class GraphStore(ABC):
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
         """The ids that have the vector property, and float32 [N, d]. Empty with d = 0 when nobody has it."""
 
-    @abstractmethod
     def best_scored(
         self,
         prop: str,
@@ -273,18 +272,21 @@ class GraphStore(ABC):
     ) -> list[tuple[str, float]]:
         """The k entities whose vectors answer a query best, with their scores: best first, equals by id.
 
-        query: [d]; similarity: one of `capabilities.scores`; bias: a property with vectors of length one, added to the
-        score. With `relation` only entities that are observed at that end of it, `side` "head" or "tail". Vectors of
-        another length, and scores that are no number, count as none.
+        query: [d]; similarity: one of `capabilities.scores`, which may be empty; bias: a property with vectors of length
+        one, added to the score. With `relation` only entities that are observed at that end of it, `side` "head" or
+        "tail". Vectors of another length, and scores that are no number, count as none.
         """
+        raise NotImplementedError(f"{self.uri} compares no vectors by {similarity}: see `vectors_at`")
 
     @abstractmethod
     def vectors_at(
-        self, prop: str, relation: str | None = None, side: str = "tail"
-    ) -> Iterator[tuple[pa.Array, Floats]]:
+        self, prop: str, relation: str | None = None, side: str = "tail", *, bias: str | None = None
+    ) -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
         """The entities that have the vector property, in bounded parts: ids, string [N], and float32 [N, d].
 
-        With `relation` only those that are observed at that end of it, `side` "head" or "tail".
+        bias: another property, with vectors of length one, which comes as float32 [N], NaN where there is none. With
+        `relation` only those that are observed at that end of it, `side` "head" or "tail". A server may begin to read
+        when this is called, before the first part is asked for.
         """
 
     @abstractmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from kgkit.errors import StoreError
 from kgkit.lazy import np, pa
 
 if TYPE_CHECKING:
@@ -32,16 +33,20 @@ def rows(run: str, weights: Mapping[str, Floats]) -> pa.Table:
 
 def read(store: GraphStore, run: str) -> dict[str, Floats]:
     """A run's arrays by name, float32; none where the graph holds none."""
-    if not any(table.num_rows for table in store.read_nodes("Weights", [])):
-        return {}
-    found = store.query(
-        "MATCH (w:Weights) WHERE w.run = $run RETURN w.name, w.shape, w.data ORDER BY w.name, w.part",
-        {"run": run},
-    )
-    parts: dict[tuple[str, str], list[bytes]] = {}
-    for name, shape, data in found.rows:
-        parts.setdefault((name, shape), []).append(data or b"")
+    try:
+        found = store.query(
+            "MATCH (w:Weights) WHERE w.run = $run RETURN w.name, w.shape, w.part, w.data", {"run": run}
+        )
+    except StoreError:
+        if not list(store.read_nodes("Weights", [])):  # a graph that an earlier kgkit made has no such nodes
+            return {}
+        raise
+    parts: dict[tuple[str, str], dict[int, bytes]] = {}
+    for name, shape, part, data in found.rows:  # sorted here: an engine would carry all the bytes along
+        parts.setdefault((name, shape), {})[part] = data or b""
     return {
-        name: np.frombuffer(b"".join(data), dtype="<f4").reshape([int(n) for n in shape.split()])
+        name: np.frombuffer(b"".join(data[part] for part in sorted(data)), dtype="<f4").reshape(
+            [int(n) for n in shape.split()]
+        )
         for (name, shape), data in parts.items()
     }

@@ -118,8 +118,11 @@ class AnswerContract:
         added[9] = added[4]
         store.write_vectors("embedding_x.of/it", vectors("Entity", ids[:30], added[:, None]))
         known = store.capabilities.scores
-        assert {"dot", "l1", "l2", "l2-squared"} <= known <= set(SIMILARITIES)
-        for similarity, bias in [*((s, None) for s in sorted(known)), ("dot", "embedding_x.of/it")]:
+        assert known <= set(SIMILARITIES)
+        asked = [(s, None) for s in sorted(known)] + [
+            ("dot", "embedding_x.of/it") for s in known if s == "dot"
+        ]
+        for similarity, bias in asked:
             bias_of = None if bias is None else torch.from_numpy(added)
             candidates = Candidates(torch.from_numpy(matrix), bias_of)
             exact = paired(similarity, torch.from_numpy(query), candidates)  # type: ignore[arg-type]
@@ -137,8 +140,9 @@ class AnswerContract:
                     )
                     assert [id for id, _ in got] == best[:k]
                     assert dict(got) == pytest.approx({id: scores[id] for id in best[:k]}, rel=1e-5, abs=1e-5)
-        assert store.best_scored("embedding_nobody", query.tolist(), "dot", 3) == []
-        assert store.best_scored("embedding_x", query.tolist()[:7], "dot", 3) == []
+        for similarity in known:
+            assert store.best_scored("embedding_nobody", query.tolist(), similarity, 3) == []
+            assert store.best_scored("embedding_x", query.tolist()[:6], similarity, 3) == []
 
     @pytest.mark.parametrize("packed", [True, False])
     def test_vectors_of_those_at_an_end(self, store: GraphStore, packed: bool) -> None:
@@ -152,9 +156,12 @@ class AnswerContract:
 
         def at(*asked: str | None) -> dict[str, list[float]]:
             parts = list(store.vectors_at("embedding_x", *asked))  # type: ignore[arg-type]
-            assert all(part.dtype == np.float32 and len(part) == len(keys) for keys, part in parts)
+            assert all(part.dtype == np.float32 and len(part) == len(keys) for keys, part, _ in parts)
+            assert all(bias is None for _, _, bias in parts)
             return {
-                id: v for keys, part in parts for id, v in zip(keys.to_pylist(), part.tolist(), strict=True)
+                id: v
+                for keys, part, _ in parts
+                for id, v in zip(keys.to_pylist(), part.tolist(), strict=True)
             }
 
         every = dict(zip(ids, matrix.tolist(), strict=False))
@@ -162,6 +169,14 @@ class AnswerContract:
         assert at("s", "tail") == {id: every[id] for id in ids[12:15]}
         assert at("s", "head") == {id: every[id] for id in ids[11:15]}
         assert at("unheard") == {} and list(store.vectors_at("embedding_nobody")) == []
+        added = np.arange(10, dtype=np.float32)
+        store.write_vectors("embedding_x.bias", vectors("Entity", ids[3:13], added[:, None]))
+        for keys, part, bias in store.vectors_at("embedding_x", bias="embedding_x.bias"):
+            assert bias is not None and bias.dtype == np.float32
+            expected = dict(zip(ids[3:13], added, strict=True))
+            for id, vector, number in zip(keys.to_pylist(), part.tolist(), bias, strict=True):
+                assert vector == every[id]
+                assert number == expected[id] if id in expected else np.isnan(number)
         # Other vectors in their place, of all and of some: nothing old is handed out.
         for rows, other, again in ((15, 6, not packed), (15, 4, packed), (4, 4, not packed)):
             matrix = rng.normal(size=(rows, other)).astype(np.float32)
@@ -169,7 +184,8 @@ class AnswerContract:
             store.write_vectors("embedding_x", given)
             every = {**(every if rows < 15 else {}), **dict(zip(ids, matrix.tolist(), strict=False))}
             assert at() == every
-        assert {k: row["embedding_x"] for k, row in dump(store)["Entity"].items() if row} == every
+        whole = dump(store)["Entity"]
+        assert {k: row["embedding_x"] for k, row in whole.items() if "embedding_x" in row} == every
         assert not any(name.endswith("packed") for t in store.read_nodes("Entity") for name in t.column_names)
 
     def test_first_run(self, store: GraphStore) -> None:
@@ -361,7 +377,7 @@ class AnswerContract:
         assert weights.read(store, "r1") == {} and weights.read(store, "r2").keys() == {"one"}
         assert {
             id: v
-            for k, m in store.vectors_at("embedding_kgcn")
+            for k, m, _ in store.vectors_at("embedding_kgcn")
             for id, v in zip(k.to_pylist(), m.tolist(), strict=True)
         } == {id: [2.0, 2.0] for id in "abc"}
         assert store.erase_run("r2") == 4

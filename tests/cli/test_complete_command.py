@@ -192,6 +192,26 @@ def test_predictions_are_the_models(store: GraphStore, road: str, side: Side) ->
         assert dict(predict.from_graph(store, model, standing, asked)) == pytest.approx(of_model, abs=1e-5)
 
 
+@pytest.mark.neo4j
+def test_predictions_out_of_a_server_are_the_models(
+    neo4j_store: GraphStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toygraph.fill(neo4j_store)
+    for road in ("distmult", "transe", "rotate", "transr", "conve"):
+        run_id = _train(neo4j_store, road, **ROADS[road]).id
+        standing = predict.standing_run(neo4j_store, road)
+        model, _, _ = pipeline.restored(neo4j_store, Run.open(RUNS, run_id))
+        assert isinstance(model, LinkPredictor)
+        for side, text in (("tail", "3"), ("head", "g.1")):
+            given = predict.find_entity(neo4j_store, text)
+            for observed in (True, False):
+                asked = predict.Question(given, GENRE, side, 1000, observed)  # type: ignore[arg-type]
+                of_model = dict(predict.from_model(neo4j_store, Run.open(RUNS, run_id), asked))
+                found = dict(predict.from_graph(neo4j_store, model, standing, asked))
+                assert found == pytest.approx(of_model, abs=1e-5)
+
+
 def test_predict_and_neighbours_print(shop: Path) -> None:
     out = run("predict", "--head", "Lost 3", "--relation", GENRE)
     assert out.startswith("(Lost 3, film.film.genre, ?)") and out.count("g.") == 4 and "known" not in out
