@@ -214,7 +214,7 @@ def from_graph(
         if more is not None:
             p[_BIAS] = more
         candidates: Any = model.answers(p, slice(None), np.int64(0))
-        best += _best(ids.to_pylist(), np.asarray(paired(model.similarity, query, candidates)), asked.most)
+        best += _best(ids, np.asarray(paired(model.similarity, query, candidates)), asked.most)
     return sorted(best, key=lambda scored: (-scored[1], scored[0]))[: asked.most]
 
 

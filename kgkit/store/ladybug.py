@@ -295,7 +295,7 @@ class LadybugStore(GraphStore):
 
     def vectors_at(
         self, prop: str, relation: str | None = None, side: str = "tail", *, bias: str | None = None
-    ) -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
+    ) -> Iterator[tuple[list[str], Floats, Floats | None]]:
         return ladybug_scores.vectors_at(self._engine, prop, relation, side, bias)
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:

@@ -59,7 +59,7 @@ def best_scored(
 
 def vectors_at(
     engine: Engine, prop: str, relation: str | None, side: str, bias: str | None
-) -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
+) -> Iterator[tuple[list[str], Floats, Floats | None]]:
     """`GraphStore.vectors_at`."""
     if not ladybug_tables.node_columns(engine, "Entity").get(prop, "").startswith("FLOAT["):
         return
@@ -77,7 +77,8 @@ def vectors_at(
             added = (
                 None if bias is None else np.asarray(found.column(2).fill_null(math.nan), dtype=np.float32)
             )
-            yield *matrix_of(found), added
+            ids, matrix = matrix_of(found)
+            yield ids.to_pylist(), matrix, added
 
 
 def matrix_of(found: pa.Table) -> tuple[pa.Array, Floats]:

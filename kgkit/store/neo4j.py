@@ -280,7 +280,7 @@ class Neo4jStore(GraphStore):
 
     def vectors_at(
         self, prop: str, relation: str | None = None, side: str = "tail", *, bias: str | None = None
-    ) -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
+    ) -> Iterator[tuple[list[str], Floats, Floats | None]]:
         return neo4j_read.vectors_at(self._connection, prop, relation, side, bias, self._native)
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:

@@ -175,13 +175,13 @@ def read_vectors(connection: Connection, label: str, prop: str) -> tuple[pa.Arra
 
 def vectors_at(
     connection: Connection, prop: str, relation: str | None, side: str, bias: str | None, native: bool
-) -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
+) -> Iterator[tuple[list[str], Floats, Floats | None]]:
     """See GraphStore.vectors_at. Packed as bytes where they are: a list comes as numbers of 9 bytes, one by one."""
     text = cypher.vectors_at(prop, relation, side, bias, native)
     entities = connection.read(cypher.COUNT_NODES.format(label="Entity"))[0]["n"]
     parts = SESSIONS * (1 + entities // AT_ONCE)
 
-    def read(part: int) -> tuple[pa.Array, Floats, Floats | None]:
+    def read(part: int) -> tuple[list[str], Floats, Floats | None]:
         record = connection.read(text, relation=relation, part=part, parts=parts, nan=math.nan)[0]
         found = record["vectors"]
         if all(isinstance(v, bytes) for v in found):
@@ -190,12 +190,12 @@ def vectors_at(
             plain = [np.frombuffer(v, dtype="<f4") if isinstance(v, bytes) else v for v in found]
             matrix = np.array(plain, dtype=np.float32)
         added = None if bias is None else np.array(record["bias"], dtype=np.float32)
-        return pa.array(record["ids"], pa.string()), matrix, added
+        return record["ids"], matrix, added
 
     pool = ThreadPoolExecutor(SESSIONS)
     begun = deque(pool.submit(read, part) for part in range(SESSIONS))
 
-    def results() -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
+    def results() -> Iterator[tuple[list[str], Floats, Floats | None]]:
         with pool:
             for following in range(SESSIONS, parts + SESSIONS):
                 done = begun.popleft().result()

@@ -281,8 +281,8 @@ class GraphStore(ABC):
     @abstractmethod
     def vectors_at(
         self, prop: str, relation: str | None = None, side: str = "tail", *, bias: str | None = None
-    ) -> Iterator[tuple[pa.Array, Floats, Floats | None]]:
-        """The entities that have the vector property, in bounded parts: ids, string [N], and float32 [N, d].
+    ) -> Iterator[tuple[list[str], Floats, Floats | None]]:
+        """The entities that have the vector property, in bounded parts: ids [N], and float32 [N, d].
 
         bias: another property, with vectors of length one, which comes as float32 [N], NaN where there is none. With
         `relation` only those that are observed at that end of it, `side` "head" or "tail". A server may begin to read

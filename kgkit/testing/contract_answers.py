@@ -158,11 +158,7 @@ class AnswerContract:
             parts = list(store.vectors_at("embedding_x", *asked))  # type: ignore[arg-type]
             assert all(part.dtype == np.float32 and len(part) == len(keys) for keys, part, _ in parts)
             assert all(bias is None for _, _, bias in parts)
-            return {
-                id: v
-                for keys, part, _ in parts
-                for id, v in zip(keys.to_pylist(), part.tolist(), strict=True)
-            }
+            return {id: v for keys, part, _ in parts for id, v in zip(keys, part.tolist(), strict=True)}
 
         every = dict(zip(ids, matrix.tolist(), strict=False))
         assert at() == every
@@ -174,7 +170,7 @@ class AnswerContract:
         for keys, part, bias in store.vectors_at("embedding_x", bias="embedding_x.bias"):
             assert bias is not None and bias.dtype == np.float32
             expected = dict(zip(ids[3:13], added, strict=True))
-            for id, vector, number in zip(keys.to_pylist(), part.tolist(), bias, strict=True):
+            for id, vector, number in zip(keys, part.tolist(), bias, strict=True):
                 assert vector == every[id]
                 assert number == expected[id] if id in expected else np.isnan(number)
         # Other vectors in their place, of all and of some: nothing old is handed out.
@@ -378,7 +374,7 @@ class AnswerContract:
         assert {
             id: v
             for k, m, _ in store.vectors_at("embedding_kgcn")
-            for id, v in zip(k.to_pylist(), m.tolist(), strict=True)
+            for id, v in zip(k, m.tolist(), strict=True)
         } == {id: [2.0, 2.0] for id in "abc"}
         assert store.erase_run("r2") == 4
         assert there() == ({"embedding_kgcn_2"}, {"other"})
