@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from kgkit.arrays import Ints
 from kgkit.errors import StoreError
+from kgkit.memory import let_go
 from kgkit.schema import EdgeKind, identifier
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_known import SCAN_RATIO, offsets_of_ids
@@ -49,6 +50,7 @@ STORED_ROWS = 1_500_000  # stored relationships that what comes is compared with
 def upsert_nodes(engine: Engine, label: str, table: pa.Table) -> WriteStats:
     """`GraphStore.upsert_nodes`."""
     kind = node_kind(label)
+    engine.make_room(table.num_rows)
     ids = keys("id", table)
     given = [c for c in table.column_names if c != "id"]
     for name in given:
@@ -126,7 +128,7 @@ def _update_nodes(engine: Engine, label: str, batch: pa.Table) -> None:
             if step < UPDATE_ROWS and not engine.in_transaction:
                 engine.checkpoint()
         if part.num_rows >= UPDATE_ROWS:
-            engine.let_go()
+            let_go()
 
 
 def _positional(table: pa.Table) -> pa.Table:
@@ -157,6 +159,7 @@ def resolved(
     kind = edge_kind(kind_name)
     if missing not in ("error", "skip", "create"):
         raise StoreError(f"missing={missing!r}: use error, skip or create")
+    engine.make_room(table.num_rows)
     table = edge_table(kind, table)
     source, target = resolve_ends(engine, kind, table, missing)
     known = (source >= 0) & (target >= 0)
@@ -383,7 +386,8 @@ def copy_edges(engine: Engine, kind: EdgeKind, table: pa.Table) -> None:
         )
         return
     listed = ", ".join(identifier(c) for c in names)
-    engine.copy(f"COPY {identifier(kind.type)} ({listed}) FROM $t", table)
+    nodes = sum(engine.count(label) for label in {kind.source, kind.target})
+    engine.copy(f"COPY {identifier(kind.type)} ({listed}) FROM $t", table, nodes)
 
 
 def _update_edges(
