@@ -196,12 +196,13 @@ class Engine:
         """Moves the log into the file. Vectors need it every few thousand rows: its cost is super-linear in them."""
         self.rows("CHECKPOINT")
 
-    def make_room(self, rows: int) -> None:
-        """Before statements over so many rows: lets go of the pages that the engine keeps, when the process holds much.
+    def make_room(self) -> None:
+        """Lets go of the pages that the engine keeps, when the process holds much.
 
-        Closing moves the log into the file, which takes as long for a few rows as for many: few make no room.
+        Closing moves the log into the file, which takes as long for a few rows as for many: for a COPY, which does the
+        same, or before statements over many rows.
         """
-        if rows >= LARGE and not self.in_transaction and resident() > self._most * 2 // 3:
+        if not self.in_transaction and resident() > self._most // 2:
             self._reopen(forget=False)
             let_go()
 
@@ -216,14 +217,14 @@ class Engine:
             if left >= REOPEN_FROM and not self.in_transaction:
                 self._reopen()
             else:
-                self.make_room(left)
+                self.make_room()
             if left >= LARGE:
                 let_go()
             if not self.in_transaction:
                 room = (self._most - resident() - COPY_BYTES - KEY_BYTES * keys) // ROW_BYTES
                 # Of one size: what a part takes depends more on what is stored than on its rows.
                 rows = -(-left // -(-left // max(REOPEN_FROM, room)))
-            with lean(self._most * 4 // 5) if rows >= LARGE else contextlib.nullcontext():
+            with lean(self._most // 2) if rows >= LARGE else contextlib.nullcontext():
                 self.rows(cypher, {"t": table.slice(at, rows)})
             if rows >= LARGE:
                 let_go()
