@@ -14,8 +14,11 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
   it only where nulls are impossible.
 * A log whose last record is cut off (by kill -9 in the middle of a commit) makes the engine refuse the whole file,
   unless told to replay it up to there: then the graph is that of the last commit.
-* A COPY takes 300 bytes a relationship, and leaves hundreds of MiB behind that are free and that the C library keeps. So
-  `copy` hands them back, before it begins what others left, and before a very large one all pages that the engine keeps.
+* A COPY takes 270 bytes a relationship until it ends, and its checkpoint, which rewrites most of the table, frees them
+  little by little: hundreds of MiB that the C library keeps. So `copy` hands them back while it runs, before it begins
+  what others left, and before a very large one all pages that the engine keeps; and it goes by parts where memory is short.
+* A handle takes 8 bytes for each page that it may keep, used or not: of a machine with 256 GiB 430 MiB. So a writer's
+  pages are limited.
 * A reader in another process does not notice that the file below it was rewritten. So readers look at its time stamp
   before and after each query, and open it anew when it changed.
 """
@@ -23,7 +26,6 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import threading
@@ -36,13 +38,17 @@ import ladybug
 
 from kgkit.errors import ReadOnlyStoreError, RetryableStoreError, StoreError
 from kgkit.lazy import pa
+from kgkit.memory import lean, let_go, resident
 from kgkit.schema import identifier
 from kgkit.store.ladybug_known import KnownNodes
 
 ARROW_CHUNK = 2_000_000  # rows a chunk of the engine's Arrow collector; larger is faster, up to here
 READ_TRIES = 5
-TRIM_FROM = 100_000  # rows of a COPY
-REOPEN_FROM = 500_000  # rows of one that needs all the room there is
+LARGE = 100_000  # rows of a statement that leaves much memory behind
+REOPEN_FROM = 500_000  # rows of a COPY that needs all the room there is
+ROOM = 840 << 20  # bytes that the process grows by at most while it writes, if it can be helped
+COPY_BYTES, KEY_BYTES, ROW_BYTES = 64 << 20, 50, 270  # of a COPY: in any case, a key that is indexed, a row
+POOL = 8 << 30  # bytes of pages of a writer
 FEW_KEYS = 4_000  # of so few none is lost, however many come
 Stamp = tuple[tuple[int, int, int], ...]
 T = TypeVar("T")
@@ -61,6 +67,7 @@ class Engine:
         self._transaction: ladybug.Connection | None = None
         self._lock_file: int | None = None if read_only else _lock(path)
         self._stamp: Stamp = ()
+        self._most = resident() + ROOM
         self.known: dict[str, KnownNodes] = {}  # by label; see kgkit.store.ladybug_known
         try:
             self._database = self._open_database()
@@ -189,25 +196,39 @@ class Engine:
         """Moves the log into the file. Vectors need it every few thousand rows: its cost is super-linear in them."""
         self.rows("CHECKPOINT")
 
-    def let_go(self) -> None:
-        """Hands memory that is free to the system, where the C library (glibc's) knows how.
+    def make_room(self) -> None:
+        """Lets go of the pages that the engine keeps, when the process holds much.
 
-        A statement over many rows leaves much of it behind.
+        Closing moves the log into the file, which takes as long for a few rows as for many: for a COPY, which does the
+        same, or before statements over many rows.
         """
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+        if not self.in_transaction and resident() > self._most // 2:
+            self._reopen(forget=False)
+            let_go()
 
-    def copy(self, cypher: str, table: pa.Table) -> None:
-        """Runs `COPY .. FROM $t`; around a large one, memory goes back to the system."""
-        large = table.num_rows >= TRIM_FROM
-        if table.num_rows >= REOPEN_FROM and not self.in_transaction:
-            self._reopen()
-        if large:
-            self.let_go()
-        self.rows(cypher, {"t": table})
-        if large:
-            self.let_go()
+    def copy(self, cypher: str, table: pa.Table, keys: int) -> None:
+        """Runs `COPY .. FROM $t`, unless within a transaction in parts that there is room for.
+
+        Each part is committed by itself. keys: nodes whose key index it reads.
+        """
+        at = 0
+        while at < table.num_rows:
+            rows = left = table.num_rows - at
+            if left >= REOPEN_FROM and not self.in_transaction:
+                self._reopen()
+            else:
+                self.make_room()
+            if left >= LARGE:
+                let_go()
+            if not self.in_transaction:
+                room = (self._most - resident() - COPY_BYTES - KEY_BYTES * keys) // ROW_BYTES
+                # Of one size: what a part takes depends more on what is stored than on its rows.
+                rows = -(-left // -(-left // max(REOPEN_FROM, room)))
+            with lean(self._most // 2) if rows >= LARGE else contextlib.nullcontext():
+                self.rows(cypher, {"t": table.slice(at, rows)})
+            if rows >= LARGE:
+                let_go()
+            at += rows
 
     def copy_nodes(self, label: str, table: pa.Table) -> None:
         """Bulk-loads nodes whose keys are proven new and distinct; column names are the properties.
@@ -220,7 +241,7 @@ class Engine:
         while (at := held - before) < table.num_rows:
             part = table.slice(at, max(FEW_KEYS, held * 9 // 10) if held else table.num_rows)
             try:
-                self.copy(f"COPY {identifier(label)} ({names}) FROM $t", part)
+                self.copy(f"COPY {identifier(label)} ({names}) FROM $t", part, held)
             except BaseException:
                 self._reopen()
                 if self.count(label) != before:
@@ -273,8 +294,10 @@ class Engine:
     def _connect(self) -> ladybug.Connection:
         return ladybug.Connection(self._database)
 
-    def _reopen(self) -> None:
-        self.known.clear()
+    def _reopen(self, forget: bool = True) -> None:
+        """`forget` where nodes may be missing afterwards, or have to make room."""
+        if forget:
+            self.known.clear()
         self._database.close()
         self._database = self._open_database()
 
@@ -282,7 +305,9 @@ class Engine:
         stamp = _stamp(self.path)
         try:
             try:
-                database = ladybug.Database(str(self.path), read_only=self.read_only)
+                database = ladybug.Database(
+                    str(self.path), buffer_pool_size=_pool(self.read_only), read_only=self.read_only
+                )
             except RuntimeError as error:
                 if self.read_only and ("recovery is pending" in str(error) or _torn(error)):
                     _recover(self.path)
@@ -378,7 +403,15 @@ def _torn(error: Exception) -> bool:
 
 def _open_torn(path: Path) -> ladybug.Database:
     """Replays the log up to where it is whole. What follows was never said to be committed."""
-    return ladybug.Database(str(path), throw_on_wal_replay_failure=False)
+    return ladybug.Database(
+        str(path), buffer_pool_size=_pool(read_only=False), throw_on_wal_replay_failure=False
+    )
+
+
+def _pool(read_only: bool) -> int:
+    """Bytes of pages that a handle may keep; 0 is the engine's own choice, which is 80 % of the machine's memory."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 0 if read_only else min(POOL, machine * 4 // 5)
 
 
 def _open_error(path: Path, error: Exception) -> StoreError:

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from kgkit.arrays import Ints
 from kgkit.errors import StoreError
+from kgkit.memory import let_go
 from kgkit.schema import EdgeKind, identifier
-from kgkit.store.ladybug_engine import Engine
+from kgkit.store.ladybug_engine import LARGE, Engine
 from kgkit.store.ladybug_known import SCAN_RATIO, offsets_of_ids
 from kgkit.store.ladybug_tables import (
     codes,
@@ -49,6 +50,8 @@ STORED_ROWS = 1_500_000  # stored relationships that what comes is compared with
 def upsert_nodes(engine: Engine, label: str, table: pa.Table) -> WriteStats:
     """`GraphStore.upsert_nodes`."""
     kind = node_kind(label)
+    if table.num_rows >= LARGE:
+        engine.make_room()
     ids = keys("id", table)
     given = [c for c in table.column_names if c != "id"]
     for name in given:
@@ -84,6 +87,8 @@ def lookup(
         nulls = pa.chunked_array([pa.nulls(len(ids))])
         return offsets, pa.table({name: fit(name, nulls, have[name]) for name in properties})
     returned = ", ".join(["offset(id(n))", *(f"n.{identifier(p)}" for p in properties)])
+    if len(ids) >= LARGE:
+        engine.make_room()  # the ids have been read, their pages are of no more use
     if there.sum() * SCAN_RATIO > engine.count(label):
         found = engine.arrow(f"MATCH (n:{identifier(label)}) RETURN {returned}")
     else:
@@ -125,8 +130,9 @@ def _update_nodes(engine: Engine, label: str, batch: pa.Table) -> None:
             )
             if step < UPDATE_ROWS and not engine.in_transaction:
                 engine.checkpoint()
-        if part.num_rows >= UPDATE_ROWS:
-            engine.let_go()
+        if part.num_rows >= LARGE:
+            let_go()
+            engine.make_room()
 
 
 def _positional(table: pa.Table) -> pa.Table:
@@ -157,6 +163,8 @@ def resolved(
     kind = edge_kind(kind_name)
     if missing not in ("error", "skip", "create"):
         raise StoreError(f"missing={missing!r}: use error, skip or create")
+    if table.num_rows >= LARGE:
+        engine.make_room()
     table = edge_table(kind, table)
     source, target = resolve_ends(engine, kind, table, missing)
     known = (source >= 0) & (target >= 0)
@@ -383,7 +391,8 @@ def copy_edges(engine: Engine, kind: EdgeKind, table: pa.Table) -> None:
         )
         return
     listed = ", ".join(identifier(c) for c in names)
-    engine.copy(f"COPY {identifier(kind.type)} ({listed}) FROM $t", table)
+    nodes = sum(engine.count(label) for label in {kind.source, kind.target})
+    engine.copy(f"COPY {identifier(kind.type)} ({listed}) FROM $t", table, nodes)
 
 
 def _update_edges(

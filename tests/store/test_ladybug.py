@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -385,7 +386,9 @@ def test_large_copies_open_the_file_anew(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(f"kgkit.store.ladybug_write.{name}", 100)
     opened: list[bool] = []
     reopen = Engine._reopen
-    monkeypatch.setattr(Engine, "_reopen", lambda engine: (opened.append(True), reopen(engine))[1])
+    monkeypatch.setattr(
+        Engine, "_reopen", lambda engine, **how: (opened.append(True), reopen(engine, **how))[1]
+    )
     path, told = (
         tmp_path / "graph.kg",
         [[(f"n{i}", f"r{k}", f"n{i * 7 % 500}") for i in range(500)] for k in range(3)],
@@ -403,6 +406,72 @@ def test_large_copies_open_the_file_anew(tmp_path: Path, monkeypatch: pytest.Mon
     )
     with LadybugStore(path, read_only=True) as store:
         assert dump(store) == whole
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An engine that never has room: every COPY goes by parts of 100 rows, whose sizes are listed."""
+    for name, value in (("REOPEN_FROM", 100), ("LARGE", 50), ("ROOM", -1 << 40)):
+        monkeypatch.setattr(f"kgkit.store.ladybug_engine.{name}", value)
+    for name in ("COPY_FROM", "COPY_EDGES_FROM"):
+        monkeypatch.setattr(f"kgkit.store.ladybug_write.{name}", 100)
+    copied: list[int] = []
+    rows = Engine.rows
+
+    def listed(engine: Engine, cypher: str, params: Any = None) -> list[list[Any]]:
+        found = rows(engine, cypher, params)
+        if cypher.startswith("COPY"):
+            copied.append(params["t"].num_rows)
+        return found
+
+    monkeypatch.setattr(Engine, "rows", listed)
+    return copied
+
+
+STAR = [("hub", f"r{i % 3}", f"n{i * 7 % 500}") for i in range(450)]
+
+
+def test_where_memory_is_short_copies_go_by_parts(tmp_path: Path, little_room: list[int]) -> None:
+    told = [(f"n{i}", f"r{i % 3}", f"n{i * 7 % 500}") for i in range(500)]
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_nodes(
+            "Entity", nodes(*(f"n{i}" for i in range(300)), name=[f"N{i}" for i in range(300)])
+        )
+        assert little_room == [100, 100, 100]
+        store.upsert_edges("FACT", facts(*told), missing="create")
+        assert little_room == [100] * 10
+        again = store.upsert_edges("FACT", facts(*told, *STAR), missing="create")
+        assert (again.created, again.matched) == (450, 500)
+        assert little_room == [100] * 10 + [90] * 5
+        assert len(store.node_index("Entity")) == 501
+        assert set(dump(store)["FACT"]) == {(h, t, r) for h, r, t in (*told, *STAR)}
+        names = pa.concat_tables(store.read_nodes("Entity", ["name"]))
+        assert {row["id"]: row["name"] for row in names.to_pylist() if row["name"]} == {
+            f"n{i}": f"N{i}" for i in range(300)
+        }
+
+
+def test_a_copy_that_fails_between_parts_is_gone_on_with(
+    tmp_path: Path, little_room: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, begun = Engine.rows, 0
+
+    def broken(engine: Engine, cypher: str, params: Any = None) -> list[list[Any]]:
+        nonlocal begun
+        begun += cypher.startswith("COPY `FACT`")
+        if begun == 2:
+            raise StoreError("no more")
+        return rows(engine, cypher, params)
+
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(Engine, "rows", broken)
+            with pytest.raises(StoreError, match="no more"):
+                store.upsert_edges("FACT", facts(*STAR), missing="create")
+        assert store.stats()["relationships"]["FACT"] == 90
+        done = store.upsert_edges("FACT", facts(*STAR), missing="create")
+        assert (done.created, done.matched) == (360, 90)
+        assert set(dump(store)["FACT"]) == {(h, t, r) for h, r, t in STAR}
 
 
 @pytest.mark.parametrize("at_a_time", [1, 7, 40])

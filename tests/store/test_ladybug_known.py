@@ -32,12 +32,19 @@ def check(store: LadybugStore) -> None:
     assert found.tolist() == [there.get(id, -1) for id in asked]
 
 
-def test_after_every_write(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "bounds",
+    [{}, {"ladybug_engine.LARGE": 4, "ladybug_engine.ROOM": -1 << 40}, {"ladybug_known.MOST": 50}],
+    ids=["usual", "short of memory", "too many to keep"],
+)
+def test_after_every_write(tmp_path: Path, bounds: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in bounds.items():
+        monkeypatch.setattr(f"kgkit.store.{name}", value)
     rng = np.random.default_rng(0)
     with LadybugStore(tmp_path / "g") as store:
         number = 0
         alive: list[str] = []
-        for step in range(120):
+        for step in range(40 if bounds else 120):
             kind = rng.integers(0, 7)
             some = [alive[i] for i in rng.permutation(len(alive))[:5]]
             new = [f"n{number + i}" for i in range(int(rng.integers(1, 5000 if step % 20 == 0 else 6)))]
