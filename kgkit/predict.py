@@ -14,7 +14,7 @@ from kgkit.lazy import np
 from kgkit.missing import Side
 from kgkit.model import LinkPredictor
 from kgkit.registry import load_model
-from kgkit.schema import PACKED, embedding_property, identifier, is_vector_property, vector_property
+from kgkit.schema import embedding_property, identifier, is_packed, is_vector_property, vector_property
 from kgkit.store import weights
 
 if TYPE_CHECKING:
@@ -197,21 +197,16 @@ def from_graph(
     if not isinstance(model, KGEModel):
         raise KeyError(run.plugin)
     prop, relation = embedding_property(run.plugin), asked.relation if asked.observed else None
+    # First, as a server reads while the query is being made, and numpy imported.
+    fetched = store.vectors_at(prop, relation, asked.side, bias=vector_property(prop, _BIAS))
     p: Any = _Tables(store, run, model, asked)
-    bias = vector_property(prop, _BIAS) if _BIAS in p else None
-    plain = type(model).answers is KGEModel.answers  # vectors are compared as they stand there
-    by_store = plain and model.similarity in store.capabilities.scores
-    fetched = iter(()) if by_store else store.vectors_at(prop, relation, asked.side, bias=bias)
+    biased = _BIAS in p
     first: Any = np.zeros(1, dtype=np.int64)  # the only row of these tables
     tail = asked.side == "tail"
     query: Any = model.tail_query(p, first, first) if tail else model.head_query(p, first, first)
-    if by_store:
-        return store.best_scored(
-            prop, query[0].tolist(), model.similarity, asked.most, bias=bias, relation=relation, side=asked.side
-        )  # fmt: skip
     best: list[tuple[str, float]] = []
     for ids, p[model.tables()["Entity"]], more in fetched:
-        if more is not None:
+        if biased:
             p[_BIAS] = more
         candidates: Any = model.answers(p, slice(None), np.int64(0))
         best += _best(ids, np.asarray(paired(model.similarity, query, candidates)), asked.most)
@@ -237,7 +232,7 @@ class _Tables(dict[str, Any]):
             if embedding not in node:
                 raise _no_vector(store, id, run, asked)
             for name, vector in node.items():
-                if not is_vector_property(name, embedding) or name.endswith(f".{PACKED}"):
+                if not is_vector_property(name, embedding) or is_packed(name):
                     continue
                 table = name.removeprefix(embedding).removeprefix(".") or model.tables()[label]
                 self[table] = np.array([vector], dtype=np.float32)

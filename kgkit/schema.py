@@ -154,6 +154,11 @@ def embedding_property(plugin: str) -> str:
 PACKED = "packed"  # table of the vectors once more, as bytes of float32, beside those that a server stores as numbers
 
 
+def is_packed(prop: str) -> bool:
+    """Whether a property holds vectors as bytes."""
+    return is_other_table(prop) and prop.endswith(f".{PACKED}")
+
+
 def vector_property(embedding: str, table: str = "") -> str:
     """The node property of another table of the model whose vectors are in `embedding`, e.g. a bias; "": of these."""
     return f"{embedding}.{table}" if table else embedding

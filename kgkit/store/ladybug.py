@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.lazy import LazyModule, np, pa, pc
-from kgkit.schema import EDGES, NODES, EdgeKind, identifier
-from kgkit.store import ladybug_scores, ladybug_tables
+from kgkit.schema import EDGES, NODES, PACKED, EdgeKind, identifier, is_packed, vector_property
+from kgkit.store import ladybug_tables
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.port import (
     AlignStats,
@@ -78,7 +78,7 @@ class LadybugStore(GraphStore):
 
     @property
     def capabilities(self) -> StoreCapabilities:
-        return StoreCapabilities("ladybug", vector_index=False, scores=frozenset(ladybug_scores.SCORES))
+        return StoreCapabilities("ladybug", vector_index=False)
 
     @property
     def _engine(self) -> Engine:
@@ -244,7 +244,8 @@ class LadybugStore(GraphStore):
         if label not in ladybug_tables.tables(self._engine):  # a graph that an earlier kgkit made
             return
         have = ladybug_tables.node_columns(self._engine, label)
-        names = list(have) if properties is None else list(properties)
+        whole = [name for name in have if not is_packed(name)]  # whoever writes vectors packs them again
+        names = whole if properties is None else list(properties)
         # A graph that an earlier kgkit made may lack what the schema has since.
         later = NODES[label].properties.keys() - have.keys()
         values = ["CAST(NULL AS STRING)" if p in later else f"n.{identifier(p)}" for p in names]
@@ -278,25 +279,47 @@ class LadybugStore(GraphStore):
         )
         if found.num_rows == 0:
             return nothing
-        return ladybug_scores.matrix_of(found)
-
-    def best_scored(
-        self,
-        prop: str,
-        query: Sequence[float],
-        similarity: str,
-        k: int,
-        *,
-        bias: str | None = None,
-        relation: str | None = None,
-        side: str = "tail",
-    ) -> list[tuple[str, float]]:
-        return ladybug_scores.best_scored(self._engine, prop, query, similarity, k, bias, relation, side)
+        flat = np.asarray(pc.list_flatten(found.column(1)).combine_chunks(), dtype=np.float32)
+        return found.column(0).combine_chunks(), flat.reshape(found.num_rows, -1)
 
     def vectors_at(
         self, prop: str, relation: str | None = None, side: str = "tail", *, bias: str | None = None
     ) -> Iterator[tuple[list[str], Floats, Floats | None]]:
-        return ladybug_scores.vectors_at(self._engine, prop, relation, side, bias)
+        have = ladybug_tables.node_columns(self._engine, "Entity")
+        if not have.get(prop, "").startswith("FLOAT["):
+            return
+        packed = vector_property(prop, PACKED)
+        among, params = "", {}
+        if relation is not None:
+            fact = "(:Entity)-[f:FACT]->(n)" if side == "tail" else "(n)-[f:FACT]->(:Entity)"
+            among, params = (
+                f" AND EXISTS {{ MATCH {fact} WHERE f.relation = $relation }}",
+                {"relation": relation},
+            )
+        more = (
+            ""
+            if bias is None or bias not in have
+            else f", collect(coalesce(n.{identifier(bias)}[1], CAST('nan' AS FLOAT)))"
+        )
+        vector = f"n.{identifier(packed if packed in have else prop)}"
+        parts = 1 + self._engine.count("Entity") // READ_ROWS
+        for part in range(parts):
+            where = f"{vector} IS NOT NULL{among}" + (
+                f" AND offset(id(n)) % {parts} = {part}" if parts > 1 else ""
+            )
+            # As lists of one row: the engine's tables of bytes would need pyarrow, whose import takes longer.
+            found = self._engine.rows(
+                f"MATCH (n:Entity) WHERE {where} RETURN collect(n.`id`), collect({vector}){more}", params
+            )
+            ids, vectors, *added = found[0]
+            if not ids:
+                continue
+            matrix = (
+                np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(ids), -1)
+                if packed in have
+                else np.array(vectors, dtype=np.float32)
+            )
+            yield ids, matrix, np.array(added[0], dtype=np.float32) if added else None
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
         name, node = identifier(prop), f"n:{identifier(ladybug_tables.node_kind(label).label)}"

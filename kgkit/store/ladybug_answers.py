@@ -16,7 +16,15 @@ import pyarrow as pa
 
 from kgkit.arrays import Floats
 from kgkit.errors import StoreError
-from kgkit.schema import EDGES, NODES, embedding_property, identifier, is_vector_property, vector_property
+from kgkit.schema import (
+    EDGES,
+    NODES,
+    PACKED,
+    embedding_property,
+    identifier,
+    is_vector_property,
+    vector_property,
+)
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_tables import SIDE, combine, declare, edge_kind, node_columns, node_kind
 from kgkit.store.ladybug_write import (
@@ -53,11 +61,20 @@ def write_vectors(engine: Engine, prop: str, vectors: Vectors) -> int:
         raise StoreError(
             f"{vectors.label} has a property {prop!r} of type {have}: no vectors can be kept there"
         )
+    packed = vector_property(prop, PACKED)
+    was_packed = packed in node_columns(engine, vectors.label)
+    # All vectors of a property are packed, or none is.
+    keep = vectors.packed and (was_packed or have != type_)
+    if was_packed and (have != type_ or not keep):
+        _drop(engine, vectors.label, packed)
+        was_packed = False
     if have is not None and have != type_:
         _drop(engine, vectors.label, prop)
     if have != type_:
         declare(engine, vectors.label, {prop: type_})
-    return _fill(engine, prop, vectors)
+    if keep and not was_packed:
+        declare(engine, vectors.label, {packed: "BLOB"})
+    return _fill(engine, prop, packed if keep else "", vectors)
 
 
 def replace_answers(
@@ -83,13 +100,20 @@ def replace_answers(
             before = sides.setdefault((part.label, prop), type_)
             if before != type_:
                 raise StoreError(f"vectors of {part.label} have different lengths: {before} and {type_}")
-            side = identifier(prop + SIDE)
-            engine.rows(f"ALTER TABLE {identifier(part.label)} ADD IF NOT EXISTS {side} {type_}")
-            filled = _fill(engine, prop + SIDE, part)
+            packed = vector_property(prop, PACKED) if part.packed else ""
+            if sides.setdefault((part.label, vector_property(prop, PACKED)), packed and "BLOB") != (
+                packed and "BLOB"
+            ):
+                raise StoreError(f"some vectors of {part.label} are packed, and others are not")
+            for name, kind in ((prop, type_), (packed, "BLOB")):
+                if name:
+                    side = identifier(name + SIDE)
+                    engine.rows(f"ALTER TABLE {identifier(part.label)} ADD IF NOT EXISTS {side} {kind}")
+            filled = _fill(engine, prop + SIDE, packed and packed + SIDE, part)
             if not part.table:
                 written["embeddings"] = written.get("embeddings", 0) + filled
         with engine.transaction():
-            _swap(engine, run, embedding, sides, tables)
+            _swap(engine, run, embedding, [side for side, kind in sides.items() if kind], tables)
             if weights:
                 add_nodes(engine, "Weights", weight_rows(run.id, weights))
     except BaseException:
@@ -143,8 +167,11 @@ def _checked(vectors: Vectors) -> np.ndarray:
     return matrix
 
 
-def _fill(engine: Engine, prop: str, vectors: Vectors) -> int:
-    """Sets a declared vector property in slices, each checkpointed; returns how many nodes have it now."""
+def _fill(engine: Engine, prop: str, packed: str, vectors: Vectors) -> int:
+    """Sets a declared vector property, and another one as bytes unless `packed` is "", in slices, each checkpointed.
+
+    Returns how many nodes have it now.
+    """
     label, ids, matrix = vectors.label, vectors.ids.cast(pa.string()), _checked(vectors)
     dictionary = ids.dictionary_encode()
     rows = last_rows(np.asarray(dictionary.indices, dtype=np.int64))
@@ -153,12 +180,16 @@ def _fill(engine: Engine, prop: str, vectors: Vectors) -> int:
     for start in range(0, len(rows), SLICE):
         part = rows[start : start + SLICE]
         flat = pa.array(matrix[part].reshape(-1))
-        table = pa.table(
-            {"c0": ids.take(pa.array(part)), "c1": pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])}
-        )
+        columns = {
+            "c0": ids.take(pa.array(part)),
+            "c1": pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1]),
+        }
+        values = f"n.{identifier(prop)} = c1"
+        if packed:
+            columns["c2"] = pa.array([row.tobytes() for row in matrix[part].astype("<f4")], pa.binary())
+            values += f", n.{identifier(packed)} = c2"
         engine.rows(
-            f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) SET n.{identifier(prop)} = c1",
-            {"t": table},
+            f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) SET {values}", {"t": pa.table(columns)}
         )
         engine.checkpoint()
     return len(rows)

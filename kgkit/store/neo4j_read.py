@@ -14,7 +14,7 @@ import neo4j.graph
 
 from kgkit.errors import StoreError
 from kgkit.lazy import np, pa, pc
-from kgkit.schema import EDGES, NODES, PACKED, identifier, is_other_table
+from kgkit.schema import EDGES, NODES, identifier, is_packed
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store.neo4j_connection import Connection, in_parallel, value_of
 
@@ -105,7 +105,7 @@ def property_types(connection: Connection, label: str) -> dict[str, pa.DataType]
             out[name] = pa.float64()
         else:
             out[name] = _stored(next(iter(types)) if len(types) == 1 else "")
-    for name in [n for n in out if n == "id" or (is_other_table(n) and n.endswith(f".{PACKED}"))]:
+    for name in [n for n in out if n == "id" or is_packed(n)]:
         del out[name]
     return out
 

@@ -104,7 +104,7 @@ class Vectors:
     """Embeddings for nodes of one label. ids: string [N]; matrix: float32 [N, d].
 
     table: "" for the embedding itself, else the name of another table of the model with a row for each of these nodes.
-    packed: `vectors_at` will be asked for them, so that a server keeps them in a form that is quick to send, too.
+    packed: `vectors_at` will be asked for them, so that a store keeps them in a form that is quick to hand out, too.
     """
 
     label: str
@@ -134,7 +134,6 @@ class StoreCapabilities:
     relationship_types: str = (
         "property"  # "property": FACT {relation}; "native": one relationship type a relation
     )
-    scores: frozenset[str] = frozenset()  # similarities that it works out faster than it hands out vectors
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -259,32 +258,14 @@ class GraphStore(ABC):
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
         """The ids that have the vector property, and float32 [N, d]. Empty with d = 0 when nobody has it."""
 
-    def best_scored(
-        self,
-        prop: str,
-        query: Sequence[float],
-        similarity: str,
-        k: int,
-        *,
-        bias: str | None = None,
-        relation: str | None = None,
-        side: str = "tail",
-    ) -> list[tuple[str, float]]:
-        """The k entities whose vectors answer a query best, with their scores: best first, equals by id.
-
-        query: [d]; similarity: one of `capabilities.scores`, which may be empty; bias: a property with vectors of length
-        one, added to the score. With `relation` only entities that are observed at that end of it, `side` "head" or
-        "tail". Vectors of another length, and scores that are no number, count as none.
-        """
-        raise NotImplementedError(f"{self.uri} compares no vectors by {similarity}: see `vectors_at`")
-
     @abstractmethod
     def vectors_at(
         self, prop: str, relation: str | None = None, side: str = "tail", *, bias: str | None = None
     ) -> Iterator[tuple[list[str], Floats, Floats | None]]:
         """The entities that have the vector property, in bounded parts: ids [N], and float32 [N, d].
 
-        bias: another property, with vectors of length one, which comes as float32 [N], NaN where there is none. With
+        bias: another property, with vectors of length one, which comes as float32 [N], NaN where there is none; None
+        may come where nobody has it. With
         `relation` only those that are observed at that end of it, `side` "head" or "tail". A server may begin to read
         when this is called, before the first part is asked for.
         """

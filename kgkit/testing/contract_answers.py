@@ -8,11 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-import torch
 
 from kgkit.errors import LeakError, StoreError
 from kgkit.extract import Extraction, extract
-from kgkit.nn.similarity import SIMILARITIES, Candidates, paired
 from kgkit.store import weights
 from kgkit.store.port import Answers, GraphStore, RunRecord, Vectors
 from kgkit.testing.contract_write import facts, nodes
@@ -102,47 +100,6 @@ class AnswerContract:
         for missing in ("nobody", "without"):
             with pytest.raises(StoreError, match=missing):
                 store.similar("Entity", missing, 3, "embedding_x")
-
-    def test_best_scored_within_the_engine(self, store: GraphStore) -> None:
-        rng = np.random.default_rng(3)
-        ids = [f"n{i:02d}" for i in range(40)]
-        matrix = rng.normal(size=(30, 8)).astype(np.float32)
-        matrix[9] = matrix[4]  # equal scores go by id
-        query = rng.normal(size=8).astype(np.float32)
-        store.upsert_nodes("Entity", nodes(*ids))
-        store.upsert_edges(
-            "FACT", facts(*((ids[i], "odd.name/of-1", ids[i + 1]) for i in range(3, 12)), ("n01", "s", "n02"))
-        )
-        store.write_vectors("embedding_x", vectors("Entity", ids[:30], matrix))
-        added = rng.normal(size=30).astype(np.float32)
-        added[9] = added[4]
-        store.write_vectors("embedding_x.of/it", vectors("Entity", ids[:30], added[:, None]))
-        known = store.capabilities.scores
-        assert known <= set(SIMILARITIES)
-        asked = [(s, None) for s in sorted(known)] + [
-            ("dot", "embedding_x.of/it") for s in known if s == "dot"
-        ]
-        for similarity, bias in asked:
-            bias_of = None if bias is None else torch.from_numpy(added)
-            candidates = Candidates(torch.from_numpy(matrix), bias_of)
-            exact = paired(similarity, torch.from_numpy(query), candidates)  # type: ignore[arg-type]
-            scores = dict(zip(ids, exact.tolist(), strict=False))
-            for relation, side, among in (
-                (None, "tail", ids[:30]),
-                ("odd.name/of-1", "tail", ids[4:13]),
-                ("odd.name/of-1", "head", ids[3:12]),
-                ("unheard", "tail", []),
-            ):
-                best = sorted(among, key=lambda id: (-scores[id], id))
-                for k in (1, 5, 100):
-                    got = store.best_scored(
-                        "embedding_x", query.tolist(), similarity, k, bias=bias, relation=relation, side=side
-                    )
-                    assert [id for id, _ in got] == best[:k]
-                    assert dict(got) == pytest.approx({id: scores[id] for id in best[:k]}, rel=1e-5, abs=1e-5)
-        for similarity in known:
-            assert store.best_scored("embedding_nobody", query.tolist(), similarity, 3) == []
-            assert store.best_scored("embedding_x", query.tolist()[:6], similarity, 3) == []
 
     @pytest.mark.parametrize("packed", [True, False])
     def test_vectors_of_those_at_an_end(self, store: GraphStore, packed: bool) -> None:
