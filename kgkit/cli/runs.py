@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kgkit.cli.options import JsonOption, RunsOption, StoreOption
+from kgkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kgkit.store.port import GraphStore
 
 app = typer.Typer(help="List training runs, show one, or take one back.", invoke_without_command=True)
 
@@ -100,14 +104,36 @@ def erase(
     store: StoreOption = None,
     keep_graph: Annotated[bool, typer.Option("--keep-graph", help="Only remove the run's folder.")] = False,
 ) -> None:
-    """Take a run back: what it wrote into the graph, and its folder."""
+    """Take a run back: what it wrote into the graph, and its folder; from the graph alone where the folder is gone."""
     from kgkit.run import Run
     from kgkit.store.open import open_store
 
-    opened = Run.open(runs or context.obj, run)
+    try:
+        opened = Run.open(runs or context.obj, run)
+    except ConfigError as error:
+        if store is None or keep_graph:
+            raise
+        with open_store(store, create=False) as graph:
+            id = _written_run(graph, run, str(error))
+            _take_back(graph, id)
+        typer.echo(f"{id} erased (it had no folder)")
+        return
     if not keep_graph and opened.record.get("written"):
         with open_store(store or opened.record["store"], create=False) as graph:
-            removed = graph.erase_run(opened.id)
-        typer.echo(f"{removed:,} answers of {opened.id} taken back from {opened.record['store']}")
+            _take_back(graph, opened.id)
     opened.erase()
     typer.echo(f"{opened.id} erased")
+
+
+def _written_run(graph: GraphStore, run: str, folders: str) -> str:
+    """The id of the one run in the graph that begins so. Raises ConfigError, saying what there is in `folders` too."""
+    there: list[str] = [row["id"] for table in graph.read_nodes("Run", []) for row in table.to_pylist()]
+    found = [id for id in there if id == run] or [id for id in there if id.startswith(run)]
+    if len(found) == 1:
+        return found[0]
+    what = "several runs start with" if found else "no run"
+    raise ConfigError(f"{folders}; {what} {run!r} in {graph.uri}: {', '.join(found or there) or 'none'}")
+
+
+def _take_back(graph: GraphStore, id: str) -> None:
+    typer.echo(f"{graph.erase_run(id):,} answers of {id} taken back from {graph.uri}")

@@ -1,7 +1,7 @@
 """The embedded store: a graph in one file, by the engine Ladybug. No server, no extensions.
 
-Writing lives in `ladybug_write`, `ladybug_align` and `ladybug_answers`; the engine's handle, and the reasons for its
-rules, in `ladybug_engine`.
+Writing lives in `ladybug_write`, `ladybug_align` and `ladybug_answers`, reading vectors in `ladybug_vectors`; the engine's
+handle, and the reasons for its rules, in `ladybug_engine`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.lazy import LazyModule, np, pa, pc
-from kgkit.schema import EDGES, NODES, PACKED, EdgeKind, identifier, is_packed, vector_property
-from kgkit.store import ladybug_tables
+from kgkit.schema import EDGES, NODES, EdgeKind, identifier, is_packed
+from kgkit.store import ladybug_tables, ladybug_vectors
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.port import (
     AlignStats,
@@ -265,79 +265,15 @@ class LadybugStore(GraphStore):
         yield from _bounded(found.rename_columns(["head", "tail", *names]))
 
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
-        name = identifier(prop)
-        nothing = pa.array([], pa.string()), np.zeros((0, 0), dtype=np.float32)
-        type_ = ladybug_tables.node_columns(self._engine, label).get(prop)
-        if type_ is None:
-            return nothing
-        if not type_.startswith("FLOAT["):
-            raise StoreError(f"{label}.{prop} holds {type_}, not vectors")
-        found = self._engine.arrow(
-            f"MATCH (n:{identifier(label)}) WHERE n.{name} IS NOT NULL RETURN n.`id`, n.{name}",
-            # The native collector crashes over lists of 5,000, not over those of 3,000.
-            never_null=int(type_[6:-1]) <= 2048,
-        )
-        if found.num_rows == 0:
-            return nothing
-        flat = np.asarray(pc.list_flatten(found.column(1)).combine_chunks(), dtype=np.float32)
-        return found.column(0).combine_chunks(), flat.reshape(found.num_rows, -1)
+        return ladybug_vectors.read_vectors(self._engine, label, prop)
 
     def vectors_at(
         self, prop: str, relation: str | None = None, side: str = "tail", *, bias: str | None = None
     ) -> Iterator[tuple[list[str], Floats, Floats | None]]:
-        have = ladybug_tables.node_columns(self._engine, "Entity")
-        if not have.get(prop, "").startswith("FLOAT["):
-            return
-        packed = vector_property(prop, PACKED)
-        among, params = "", {}
-        if relation is not None:
-            fact = "(:Entity)-[f:FACT]->(n)" if side == "tail" else "(n)-[f:FACT]->(:Entity)"
-            among, params = (
-                f" AND EXISTS {{ MATCH {fact} WHERE f.relation = $relation }}",
-                {"relation": relation},
-            )
-        more = (
-            ""
-            if bias is None or bias not in have
-            else f", collect(coalesce(n.{identifier(bias)}[1], CAST('nan' AS FLOAT)))"
-        )
-        vector = f"n.{identifier(packed if packed in have else prop)}"
-        parts = 1 + self._engine.count("Entity") // READ_ROWS
-        for part in range(parts):
-            where = f"{vector} IS NOT NULL{among}" + (
-                f" AND offset(id(n)) % {parts} = {part}" if parts > 1 else ""
-            )
-            # As lists of one row: the engine's tables of bytes would need pyarrow, whose import takes longer.
-            found = self._engine.rows(
-                f"MATCH (n:Entity) WHERE {where} RETURN collect(n.`id`), collect({vector}){more}", params
-            )
-            ids, vectors, *added = found[0]
-            if not ids:
-                continue
-            matrix = (
-                np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(ids), -1)
-                if packed in have
-                else np.array(vectors, dtype=np.float32)
-            )
-            yield ids, matrix, np.array(added[0], dtype=np.float32) if added else None
+        return ladybug_vectors.vectors_at(self._engine, prop, relation, side, bias, READ_ROWS)
 
     def similar(self, label: str, id: str, k: int, prop: str) -> list[tuple[str, float]]:
-        name, node = identifier(prop), f"n:{identifier(ladybug_tables.node_kind(label).label)}"
-        engine = self._engine
-        if prop not in ladybug_tables.node_columns(engine, label):
-            raise StoreError(
-                f"no {label} has a property {prop!r}, so nothing is similar to {id!r}: train first"
-            )
-        own = engine.rows(f"MATCH ({node} {{`id`: $id}}) RETURN n.{name} IS NOT NULL", {"id": id})
-        if not own or not own[0][0]:
-            what = "has no " + prop if own else "is not in the graph"
-            raise StoreError(f"{label} {id!r} {what}")
-        rows = engine.rows(
-            f"MATCH (q:{identifier(label)} {{`id`: $id}}), ({node}) WHERE n.`id` <> $id AND n.{name} IS NOT NULL "
-            f"RETURN n.`id` AS k, array_cosine_similarity(n.{name}, q.{name}) AS s ORDER BY s DESC, k LIMIT $n",
-            {"id": id, "n": int(k)},
-        )
-        return [(row[0], float(row[1])) for row in rows]
+        return ladybug_vectors.similar(self._engine, label, id, k, prop)
 
     def query(
         self, cypher: str, params: Mapping[str, Any] | None = None, *, write: bool = False

@@ -36,6 +36,7 @@ from kgkit.store.ladybug_write import (
     plain_ends,
     resolve_ends,
 )
+from kgkit.store.packed import pack
 from kgkit.store.port import Answers, RunRecord, Vectors, check_current
 from kgkit.store.rows import last_rows
 from kgkit.store.weights import rows as weight_rows
@@ -90,6 +91,7 @@ def replace_answers(
     tables = _answer_tables(engine, run.id, answers)
     written: dict[str, int] = {}
     sides: dict[tuple[str, str], str] = {}  # the engine's type by label and property
+    forms: dict[tuple[str, str], bool] = {}  # whether packed, by the same
     try:
         for part in vectors:
             matrix = _checked(part)
@@ -97,23 +99,22 @@ def replace_answers(
             if not node_kind(part.label).vectors:
                 raise StoreError(f"{part.label} nodes have no vectors")
             prop = vector_property(embedding, part.table)
-            before = sides.setdefault((part.label, prop), type_)
+            before = sides.get((part.label, prop), type_)
             if before != type_:
                 raise StoreError(f"vectors of {part.label} have different lengths: {before} and {type_}")
             packed = vector_property(prop, PACKED) if part.packed else ""
-            if sides.setdefault((part.label, vector_property(prop, PACKED)), packed and "BLOB") != (
-                packed and "BLOB"
-            ):
+            if forms.setdefault((part.label, prop), part.packed) != part.packed:
                 raise StoreError(f"some vectors of {part.label} are packed, and others are not")
             for name, kind in ((prop, type_), (packed, "BLOB")):
                 if name:
+                    sides[part.label, name] = kind
                     side = identifier(name + SIDE)
                     engine.rows(f"ALTER TABLE {identifier(part.label)} ADD IF NOT EXISTS {side} {kind}")
             filled = _fill(engine, prop + SIDE, packed and packed + SIDE, part)
             if not part.table:
                 written["embeddings"] = written.get("embeddings", 0) + filled
         with engine.transaction():
-            _swap(engine, run, embedding, [side for side, kind in sides.items() if kind], tables)
+            _swap(engine, run, embedding, list(sides), tables)
             if weights:
                 add_nodes(engine, "Weights", weight_rows(run.id, weights))
     except BaseException:
@@ -186,7 +187,7 @@ def _fill(engine: Engine, prop: str, packed: str, vectors: Vectors) -> int:
         }
         values = f"n.{identifier(prop)} = c1"
         if packed:
-            columns["c2"] = pa.array([row.tobytes() for row in matrix[part].astype("<f4")], pa.binary())
+            columns["c2"] = pa.array(pack(matrix[part]), pa.binary())
             values += f", n.{identifier(packed)} = c2"
         engine.rows(
             f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) SET {values}", {"t": pa.table(columns)}

@@ -17,6 +17,7 @@ from kgkit.lazy import np, pa, pc
 from kgkit.schema import EDGES, NODES, identifier, is_packed
 from kgkit.store import neo4j_cypher as cypher
 from kgkit.store.neo4j_connection import Connection, in_parallel, value_of
+from kgkit.store.packed import unpack
 
 if TYPE_CHECKING:
     from kgkit.arrays import Array, Floats, Ints
@@ -183,14 +184,8 @@ def vectors_at(
 
     def read(part: int) -> tuple[list[str], Floats, Floats | None]:
         record = connection.read(text, relation=relation, part=part, parts=parts, nan=math.nan)[0]
-        found = record["vectors"]
-        if all(isinstance(v, bytes) for v in found):
-            matrix = np.frombuffer(b"".join(found), dtype="<f4").reshape(len(found), -1 if found else 0)
-        else:
-            plain = [np.frombuffer(v, dtype="<f4") if isinstance(v, bytes) else v for v in found]
-            matrix = np.array(plain, dtype=np.float32)
         added = None if bias is None else np.array(record["bias"], dtype=np.float32)
-        return record["ids"], matrix, added
+        return record["ids"], unpack(record["vectors"]), added
 
     pool = ThreadPoolExecutor(SESSIONS)
     begun = deque(pool.submit(read, part) for part in range(SESSIONS))

@@ -29,6 +29,7 @@ from kgkit.store.neo4j_read import (
     relations,
     resolve,
 )
+from kgkit.store.packed import pack
 from kgkit.store.port import Vectors, WriteStats
 from kgkit.store.rows import last_rows
 
@@ -126,7 +127,7 @@ def vector_rows(
         matrix = vectors.matrix[part]
         columns = [nodes, matrix.tolist()]
         if packed:
-            columns.append([row.tobytes() if vectors.packed else None for row in matrix.astype("<f4")])
+            columns.append(pack(matrix) if vectors.packed else [None] * len(matrix))
         yield [list(row) for row in zip(*columns, strict=True)]
 
 

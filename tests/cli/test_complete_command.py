@@ -110,6 +110,20 @@ def test_complete_writes_replaces_and_is_taken_back(shop: Path) -> None:
     assert completed() == []
 
 
+def test_answers_are_taken_back_without_the_runs_folder(shop: Path, store: GraphStore) -> None:
+    id = json.loads(run("complete", "-p", "distmult", "--relations", GENRE, "--json"))["run"]
+    shutil.rmtree(RUNS / id)
+    assert "no run 'nothing'" in run("runs", "erase", "nothing", fails=ConfigError)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("KGKIT_STORE")
+        assert f"no run {id!r} in {RUNS}" in run("runs", "erase", id, fails=ConfigError)
+    assert "no run" in run("runs", "erase", id, "--keep-graph", fails=ConfigError)
+    assert completed()
+    assert "it had no folder" in run("runs", "erase", id[:-2])
+    assert completed() == []
+    assert not any(table.num_rows for table in store.read_nodes("Run", []))
+
+
 def test_complete_without_writing(shop: Path) -> None:
     out = run(
         "complete", "-p", "distmult", "--no-write-back", "--side", "both", "--calibration", "isotonic", "-q"
