@@ -198,14 +198,10 @@ class LadybugStore(GraphStore):
     def edges(
         self, kind: str, source_index: NodeIndex, target_index: NodeIndex, *, properties: Sequence[str] = ()
     ) -> EdgeColumns:
-        # A rid is there on every fact that kgkit wrote, but perhaps not on those of people's own Cypher. Without a
-        # property the native collector would take its CSR form, which get_as_arrow reads as no rows at all.
-        never_null = list(properties) == ["rid"] and not self._some_without_rid()
+        # Without a property the native collector would take its CSR form, which get_as_arrow reads as no rows at all.
+        never_null = list(properties) == ["rid"] and not ladybug_tables.some_without_rid(self._engine)
         found = self._engine.arrow(self.edge_cypher(kind, properties), never_null=never_null)
         return _edge_columns(found, source_index, target_index, properties)
-
-    def _some_without_rid(self) -> bool:
-        return bool(self._engine.rows("MATCH ()-[r:FACT]->() WHERE r.rid IS NULL RETURN 1 LIMIT 1"))
 
     def facts_around(self, seeds: Ints, hops: int, index: NodeIndex) -> EdgeColumns:
         reached = np.zeros(len(index), dtype=bool)

@@ -98,6 +98,11 @@ def check_version(engine: Engine) -> None:
         )
 
 
+def some_without_rid(engine: Engine) -> bool:
+    """Whether a fact has none: those of people's own Cypher need not."""
+    return bool(engine.rows("MATCH (:Entity)-[r:FACT]->(:Entity) WHERE r.rid IS NULL RETURN 1 LIMIT 1"))
+
+
 def edge_columns(kind: EdgeKind) -> dict[str, str]:
     """Properties of a relationship table with the engine's types."""
     columns = {p: _ENGINE_TYPES[t] for p, t in kind.properties.items()}

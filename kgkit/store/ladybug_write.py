@@ -6,9 +6,10 @@ second) and compared with what comes; only new rows are bulk-copied, only change
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,7 @@ from kgkit.store.ladybug_tables import (
     node_kind,
     pattern,
     shared_codes,
+    some_without_rid,
     unequal,
 )
 from kgkit.store.port import WriteStats
@@ -303,33 +305,52 @@ def _new_edges(
     for low, high in pairwise(bounds.tolist()):
         at = np.flatnonzero((source >= low) & (source < high))
         if len(at):
-            where = f"WHERE offset(id(a)) >= {low} AND offset(id(a)) < {high}"
+            among = f"offset(id(a)) >= {low} AND offset(id(a)) < {high}"
             part = table.take(pa.array(at))
-            found, known = _new_among(engine, kind, part, source[at], target[at], where)
+            found, known = _new_among(engine, kind, part, source[at], target[at], among)
             new.append(found)
             matched += known
     return pa.concat_tables(new), matched
 
 
 def _new_among(
-    engine: Engine, kind: EdgeKind, table: pa.Table, source: Ints, target: Ints, where: str
+    engine: Engine, kind: EdgeKind, table: pa.Table, source: Ints, target: Ints, among: str
 ) -> tuple[pa.Table, int]:
-    """The same, compared with what is stored of some heads, those of the condition `where`."""
+    """The same, compared with what is stored of some heads, those of the condition `among`."""
     properties = [c for c in table.column_names if c not in ("head", "tail", "rid", *kind.key)]
     read_keys = ("rid",) if kind.type == "FACT" else kind.key
-    # Of facts, whose keys are three numbers, texts are read only when one comes again.
-    stored = _stored(engine, kind, read_keys if kind.type == "FACT" else (*read_keys, *properties), where)
+    # Of facts, whose keys are three numbers, texts are read only when one comes again and may differ.
+    numbers = kind.type == "FACT"
+    stored = _stored(engine, kind, read_keys if numbers else (*read_keys, *properties), among)
     rows, stored_row = _matched(table, source, target, stored, read_keys)
-    if kind.type == "FACT" and (stored_row >= 0).any():
-        stored = _stored(engine, kind, (*read_keys, *properties), where)  # rows of two scans are in no order
-        rows, stored_row = _matched(table, source, target, stored, read_keys)
     is_new = stored_row < 0
-    if not is_new.all():
-        _update_edges(engine, kind, table, stored.select(properties), rows[~is_new], stored_row[~is_new])
+    if not is_new.all() and properties:
+        if numbers:
+            other, values = _other_than(table.select(properties))
+            among = " AND ".join(filter(None, (among, other)))
+            stored = _stored(engine, kind, (*read_keys, *properties), among, values)
+            if stored.num_rows:
+                rows, stored_row = _matched(table, source, target, stored, read_keys)
+        if stored.num_rows:
+            there = stored_row >= 0
+            _update_edges(engine, kind, table, stored.select(properties), rows[there], stored_row[there])
     new = rows[is_new]
     # Beside each other, as the engine keeps them: a quarter faster.
     order = np.argsort(source[new], kind="stable")
     return table.take(pa.array(new[order])), int((~is_new).sum())
+
+
+def _other_than(columns: pa.Table) -> tuple[str, dict[str, Any]]:
+    """The condition that a stored relationship `r` may differ from rows whose columns have one value each, and its
+    parameters; "" where a column has more."""
+    parts, values = [], {}
+    for at, name in enumerate(columns.column_names):
+        given = pc.unique(columns[name].unify_dictionaries().combine_chunks()).drop_null()
+        if len(given) != 1:
+            return "", {}
+        parts.append(f"r.{identifier(name)} IS NULL OR r.{identifier(name)} <> $v{at}")
+        values[f"v{at}"] = given[0].as_py()
+    return f"({' OR '.join(parts)})", values
 
 
 def _matched(
@@ -358,11 +379,20 @@ def key_codes(new: pa.ChunkedArray, old: pa.ChunkedArray) -> tuple[Ints, Ints]:
     return shared_codes(new, old)
 
 
-def _stored(engine: Engine, kind: EdgeKind, properties: Sequence[str], where: str) -> pa.Table:
-    """Stored relationships of a kind: offsets of their ends (columns head, tail) and properties."""
+def _stored(
+    engine: Engine,
+    kind: EdgeKind,
+    properties: Sequence[str],
+    among: str,
+    values: Mapping[str, Any] | None = None,
+) -> pa.Table:
+    """Stored relationships of a kind, those of a condition: offsets of their ends (columns head, tail) and properties."""
     returned = ["offset(id(a))", "offset(id(b))", *(f"r.{identifier(p)}" for p in properties)]
+    where = f"WHERE {among} " if among else ""
     found = engine.arrow(
-        f"MATCH {pattern(kind)} {where} RETURN {', '.join(returned)}", never_null=not properties
+        f"MATCH {pattern(kind)} {where}RETURN {', '.join(returned)}",
+        values,
+        never_null=not properties or (list(properties) == ["rid"] and not some_without_rid(engine)),
     )
     return found.rename_columns(["head", "tail", *properties])
 

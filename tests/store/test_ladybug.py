@@ -495,3 +495,38 @@ def test_relationships_are_compared_range_by_range_with_the_same_result(
         found = pa.concat_tables(store.read_edges("FACT", ["relation", "source"])).to_pylist()
     assert len(found) == len(expected)
     assert {(f["head"], f["relation"], f["tail"]): f["source"] for f in found} == expected
+
+
+@pytest.mark.parametrize("among", [1_500_000, 40], ids=["whole", "by ranges of heads"])
+def test_facts_told_again_by_another_source_are_found_by_what_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, among: int
+) -> None:
+    monkeypatch.setattr("kgkit.store.ladybug_write.STORED_ROWS", among)
+    told = [(f"n{i}", f"r{i % 3}", f"n{i * 7 % 100}") for i in range(100)]
+    first, second = told[:70], told[50:]
+
+    def by(source: str, rows: list[tuple[str, str, str]], **more: Any) -> pa.Table:
+        table = facts(*rows).append_column("source", pa.array([source] * len(rows)))
+        for name, values in more.items():
+            table = table.append_column(name, pa.array(values))
+        return table
+
+    def sources(store: LadybugStore) -> dict[tuple[str, str, str], tuple[str | None, str | None]]:
+        rows = pa.concat_tables(store.read_edges("FACT", ["relation", "source", "split"])).to_pylist()
+        return {(r["head"], r["relation"], r["tail"]): (r["source"], r["split"]) for r in rows}
+
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_edges("FACT", facts(*told[:5]), missing="create")  # of no source
+        for _ in range(2):
+            stats = store.upsert_edges("FACT", by("a", first), missing="create")
+        assert (stats.created, stats.matched) == (0, 70)
+        stats = store.upsert_edges("FACT", by("b", second), missing="create")
+        assert (stats.created, stats.matched) == (30, 20)
+        assert sources(store) == {t: ("b" if t in second else "a", None) for t in told}
+        labels = ["train" if i % 2 else None for i in range(100)]
+        stats = store.upsert_edges("FACT", by("b", told, split=labels))
+        assert (stats.created, stats.matched) == (0, 100)
+        assert sources(store) == {t: ("b", label) for t, label in zip(told, labels, strict=True)}
+        mixed = facts(*told).append_column("source", pa.array(["c", "b"] * 50))
+        store.upsert_edges("FACT", mixed)
+        assert [source for source, _ in map(sources(store).get, told)] == ["c", "b"] * 50  # type: ignore[misc]
