@@ -14,6 +14,9 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
   it only where nulls are impossible.
 * A log whose last record is cut off (by kill -9 in the middle of a commit) makes the engine refuse the whole file,
   unless told to replay it up to there: then the graph is that of the last commit.
+* A COPY to a relationship table that is not empty takes 64 bytes for each node and direction, whatever its rows, until
+  the file is opened anew; and no COPY can do without its texts' bytes in memory, although it sends its numbers to disk
+  where pages are short. So what a graph needs while it grows is in proportion to its nodes.
 * A COPY takes 270 bytes a relationship until it ends, and its checkpoint, which rewrites most of the table, frees them
   little by little: hundreds of MiB that the C library keeps. So `copy` hands them back while it runs, before it begins
   what others left, and before a very large one all pages that the engine keeps; and it goes by parts where memory is short.
@@ -47,6 +50,7 @@ READ_TRIES = 5
 LARGE = 100_000  # rows of a statement that leaves much memory behind
 REOPEN_FROM = 500_000  # rows of a COPY that needs all the room there is
 ROOM = 840 << 20  # bytes that the process grows by at most while it writes, if it can be helped
+VERY_MANY = 4_000_000  # rows of a COPY that goes by halves at most
 COPY_BYTES, KEY_BYTES, ROW_BYTES = 64 << 20, 50, 270  # of a COPY: in any case, a key that is indexed, a row
 POOL = 8 << 30  # bytes of pages of a writer
 FEW_KEYS = 4_000  # of so few none is lost, however many come
@@ -222,8 +226,10 @@ class Engine:
                 let_go()
             if not self.in_transaction:
                 room = (self._most - resident() - COPY_BYTES - KEY_BYTES * keys) // ROW_BYTES
+                # Each part rewrites the table, and whoever holds very many rows has room for a half of them.
+                room = max(REOPEN_FROM, room, table.num_rows // 2 if table.num_rows > VERY_MANY else 0)
                 # Of one size: what a part takes depends more on what is stored than on its rows.
-                rows = -(-left // -(-left // max(REOPEN_FROM, room)))
+                rows = -(-left // -(-left // room))
             with lean(self._most // 2) if rows >= LARGE else contextlib.nullcontext():
                 self.rows(cypher, {"t": table.slice(at, rows)})
             if rows >= LARGE:

@@ -451,6 +451,17 @@ def test_where_memory_is_short_copies_go_by_parts(tmp_path: Path, little_room: l
         }
 
 
+def test_whoever_holds_very_many_rows_has_room_for_a_half(
+    tmp_path: Path, little_room: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgkit.store.ladybug_engine.VERY_MANY", 400)
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_nodes("Entity", nodes(*(f"n{i}" for i in range(500)), "hub"))
+        little_room.clear()
+        assert store.upsert_edges("FACT", facts(*STAR)).created == 450
+        assert little_room == [225, 225]
+
+
 def test_a_copy_that_fails_between_parts_is_gone_on_with(
     tmp_path: Path, little_room: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
