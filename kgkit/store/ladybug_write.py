@@ -318,26 +318,26 @@ def _new_among(
 ) -> tuple[pa.Table, int]:
     """The same, compared with what is stored of some heads, those of the condition `among`."""
     properties = [c for c in table.column_names if c not in ("head", "tail", "rid", *kind.key)]
-    read_keys = ("rid",) if kind.type == "FACT" else kind.key
     # Of facts, whose keys are three numbers, texts are read only when one comes again and may differ.
     numbers = kind.type == "FACT"
+    read_keys = ("rid",) if numbers else kind.key
     stored = _stored(engine, kind, read_keys if numbers else (*read_keys, *properties), among)
     rows, stored_row = _matched(table, source, target, stored, read_keys)
-    is_new = stored_row < 0
-    if not is_new.all() and properties:
+    there = stored_row >= 0
+    new, matched = rows[~there], int(there.sum())
+    if matched and properties:
         if numbers:
             other, values = _other_than(table.select(properties))
             among = " AND ".join(filter(None, (among, other)))
             stored = _stored(engine, kind, (*read_keys, *properties), among, values)
             if stored.num_rows:
                 rows, stored_row = _matched(table, source, target, stored, read_keys)
+                there = stored_row >= 0
         if stored.num_rows:
-            there = stored_row >= 0
             _update_edges(engine, kind, table, stored.select(properties), rows[there], stored_row[there])
-    new = rows[is_new]
     # Beside each other, as the engine keeps them: a quarter faster.
     order = np.argsort(source[new], kind="stable")
-    return table.take(pa.array(new[order])), int((~is_new).sum())
+    return table.take(pa.array(new[order])), matched
 
 
 def _other_than(columns: pa.Table) -> tuple[str, dict[str, Any]]:
