@@ -11,6 +11,7 @@ import toygraph
 
 from kgkit import server
 from kgkit.server import ServerInfo
+from kgkit.store import ladybug_write
 from kgkit.store.neo4j import Neo4jStore, connect
 from kgkit.store.open import open_store
 from kgkit.store.port import GraphStore
@@ -50,6 +51,7 @@ ENGINES = [
     "ladybug",
     pytest.param("neo4j", marks=pytest.mark.neo4j),
     pytest.param("neo4j-native", marks=pytest.mark.neo4j),
+    "ladybug-parts",  # every few facts in a table of their own
 ]
 
 
@@ -59,9 +61,17 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GraphStore
     yield from empty_graph(request, tmp_path)
 
 
+def few_facts_a_table(patch: pytest.MonkeyPatch) -> None:
+    """The embedded engine's facts go into a table of their own wherever two or more come, of eight at most."""
+    for name, value in {"PART_NODES": 0, "PART_ROWS": 8, "COPY_EDGES_FROM": 2}.items():
+        patch.setattr(ladybug_write, name, value)
+
+
 def empty_graph(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GraphStore]:
     """An empty graph of the engine that `request.param` names."""
-    if request.param == "ladybug":
+    if request.param == "ladybug-parts":
+        few_facts_a_table(request.getfixturevalue("monkeypatch"))
+    if request.param.startswith("ladybug"):
         with open_store(tmp_path / "graph.lbug") as embedded:
             yield embedded
         return

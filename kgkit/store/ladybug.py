@@ -153,6 +153,8 @@ class LadybugStore(GraphStore):
         engine = self._writer
         with engine.exclusive():
             with engine.transaction():
+                for part in engine.parts:
+                    ladybug_tables.drop_part(engine, part)
                 for table in (*EDGES, *NODES):
                     engine.rows(f"DROP TABLE IF EXISTS {identifier(table)}")
                 ladybug_tables.create_tables(engine)

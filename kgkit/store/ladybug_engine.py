@@ -9,6 +9,9 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
 * A key index that a COPY (or MERGE, or CREATE) makes more than twice as large loses a key now and then: the node is
   there, and no look-up by its id finds it. (In 6 of 50 tries from 8,000 to 40,000 keys to three to nine times as many; in
   none of 55 to less than twice as many, in none of 185 from fewer than 8,000.) So `copy_nodes` goes by slices.
+* A closed `Database` lives as long as anything of its statements does, such as the frames of an exception that somebody
+  keeps; and when it dies it removes the log, with what was written since by the handle that took its place. So `_guard`
+  empties these frames.
 * A prepared statement keeps the Arrow tables that it scanned alive. So every call has its own connection.
 * The native Arrow collector shifts values into other rows when there are nulls (seen on every type). So `arrow` uses
   it only where nulls are impossible.
@@ -16,10 +19,10 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
   unless told to replay it up to there: then the graph is that of the last commit.
 * A COPY to a relationship table that is not empty takes 64 bytes for each node and direction, whatever its rows, until
   the file is opened anew; and no COPY can do without its texts' bytes in memory, although it sends its numbers to disk
-  where pages are short. So what a graph needs while it grows is in proportion to its nodes.
+  where pages are short. So a graph of very many nodes keeps its facts in several tables (`kgkit.store.ladybug_parts`).
 * A COPY takes 270 bytes a relationship until it ends, and its checkpoint, which rewrites most of the table, frees them
   little by little: hundreds of MiB that the C library keeps. So `copy` hands them back while it runs, before it begins
-  what others left, and before a very large one all pages that the engine keeps; and it goes by parts where memory is short.
+  what others left, and before a very large one all pages that the engine keeps; and it goes by slices where memory is short.
 * A handle takes 8 bytes for each page that it may keep, used or not: of a machine with 256 GiB 430 MiB. So a writer's
   pages are limited.
 * A reader in another process does not notice that the file below it was rewritten. So readers look at its time stamp
@@ -33,6 +36,7 @@ import fcntl
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -44,6 +48,7 @@ from kgkit.lazy import pa
 from kgkit.memory import lean, let_go, resident
 from kgkit.schema import identifier
 from kgkit.store.ladybug_known import KnownNodes
+from kgkit.store.ladybug_parts import parts_of, spread
 
 ARROW_CHUNK = 2_000_000  # rows a chunk of the engine's Arrow collector; larger is faster, up to here
 READ_TRIES = 5
@@ -73,6 +78,7 @@ class Engine:
         self._stamp: Stamp = ()
         self._most = resident() + ROOM
         self.known: dict[str, KnownNodes] = {}  # by label; see kgkit.store.ladybug_known
+        self.parts: tuple[str, ...] = ()  # tables of facts beside FACT; see kgkit.store.ladybug_parts
         try:
             self._database = self._open_database()
         except BaseException:
@@ -117,7 +123,7 @@ class Engine:
             self.known.clear()
 
         def run(connection: ladybug.Connection) -> list[list[Any]]:
-            return list(_execute(connection, cypher, params).get_all())
+            return list(_execute(connection, self._spread(cypher), params).get_all())
 
         return self._call(run)
 
@@ -133,8 +139,8 @@ class Engine:
 
         def run(connection: ladybug.Connection) -> pa.Table:
             if never_null and not params:
-                return connection.query_as_arrow(cypher, ARROW_CHUNK).get_as_arrow()
-            return _execute(connection, cypher, params).get_as_arrow(chunk_size=-1)
+                return connection.query_as_arrow(self._spread(cypher), ARROW_CHUNK).get_as_arrow()
+            return _execute(connection, self._spread(cypher), params).get_as_arrow(chunk_size=-1)
 
         return self._call(run)
 
@@ -152,10 +158,12 @@ class Engine:
             try:
                 # A parameter makes the engine prepare the text: it then refuses a second statement behind a ';',
                 # and a $parameter that nobody gave, both of which it otherwise accepts in silence.
-                result = _execute(connection, cypher, {"kgkit_unused": 0, **params})
+                result = _execute(connection, self._spread(cypher), {"kgkit_unused": 0, **params})
                 return result.get_column_names(), result.get_all()
             finally:
-                if not write:
+                if write:
+                    self.parts = _parts(connection)
+                else:
                     with contextlib.suppress(RuntimeError):
                         connection.execute("ROLLBACK")
 
@@ -181,6 +189,7 @@ class Engine:
                 self._guard(lambda: connection.execute("COMMIT"))
             finally:
                 self._transaction = None
+                self.parts = _parts(connection)
                 connection.close()
 
     @property
@@ -210,10 +219,11 @@ class Engine:
             self._reopen(forget=False)
             let_go()
 
-    def copy(self, cypher: str, table: pa.Table, keys: int) -> None:
-        """Runs `COPY .. FROM $t`, unless within a transaction in parts that there is room for.
+    def copy(self, cypher: Callable[[], str], table: pa.Table, keys: int, most: int | None = None) -> None:
+        """Runs `COPY .. FROM $t`, unless within a transaction in slices that there is room for.
 
-        Each part is committed by itself. keys: nodes whose key index it reads.
+        Each slice, of `most` rows at most, is committed by itself. cypher: gives the statement for the next one. keys:
+        nodes whose key index it reads.
         """
         at = 0
         while at < table.num_rows:
@@ -226,12 +236,12 @@ class Engine:
                 let_go()
             if not self.in_transaction:
                 room = (self._most - resident() - COPY_BYTES - KEY_BYTES * keys) // ROW_BYTES
-                # Each part rewrites the table, and whoever holds very many rows has room for a half of them.
+                # Each slice rewrites the table, and whoever holds very many rows has room for a half of them.
                 room = max(REOPEN_FROM, room, table.num_rows // 2 if table.num_rows > VERY_MANY else 0)
-                # Of one size: what a part takes depends more on what is stored than on its rows.
-                rows = -(-left // -(-left // room))
+                # Of one size: what a slice takes depends more on what is stored than on its rows.
+                rows = -(-left // -(-left // min(room, most or room)))
             with lean(self._most // 2) if rows >= LARGE else contextlib.nullcontext():
-                self.rows(cypher, {"t": table.slice(at, rows)})
+                self.rows(cypher(), {"t": table.slice(at, rows)})
             if rows >= LARGE:
                 let_go()
             at += rows
@@ -243,11 +253,12 @@ class Engine:
         """
         assert not self.in_transaction
         names = ", ".join(identifier(c) for c in table.column_names)
+        statement = f"COPY {identifier(label)} ({names}) FROM $t"
         before = held = self.count(label)
         while (at := held - before) < table.num_rows:
             part = table.slice(at, max(FEW_KEYS, held * 9 // 10) if held else table.num_rows)
             try:
-                self.copy(f"COPY {identifier(label)} ({names}) FROM $t", part, held)
+                self.copy(lambda: statement, part, held)
             except BaseException:
                 self._reopen()
                 if self.count(label) != before:
@@ -326,13 +337,22 @@ class Engine:
             self._stamp = ()  # so that the next read tries again
             raise _open_error(self.path, error) from None
         self._stamp = stamp
+        with contextlib.closing(ladybug.Connection(database)) as connection:
+            self.parts = _parts(connection)
         return database
+
+    def _spread(self, cypher: str) -> str:
+        return spread(cypher, self.parts) if self.parts else cypher
 
     def _guard(self, run: Callable[[], T]) -> T:
         try:
             return run()
-        except RuntimeError as error:
-            raise _statement_error(self.path, error) from None
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)
+            if not isinstance(error, RuntimeError):
+                raise
+            failure = _statement_error(self.path, error)
+        raise failure  # here, so that it has no context
 
     def _unlock(self) -> None:
         if self._lock_file is not None:
@@ -346,6 +366,11 @@ def _execute(
     result = connection.execute(cypher, dict(params) if params else None)
     assert isinstance(result, ladybug.QueryResult)
     return result
+
+
+def _parts(connection: ladybug.Connection) -> tuple[str, ...]:
+    rows = _execute(connection, "CALL SHOW_TABLES() RETURN name", None).get_all()
+    return parts_of([row[0] for row in rows])
 
 
 def _stamp(path: Path) -> Stamp:

@@ -10,6 +10,7 @@ from kgkit.errors import StoreError
 from kgkit.lazy import np, pa, pc
 from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, EdgeKind, NodeKind, identifier
 from kgkit.store.ladybug_engine import Engine
+from kgkit.store.ladybug_parts import TYPE, TYPE_MACRO, next_part
 
 if TYPE_CHECKING:
     from kgkit.arrays import Bools, Ints
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 SIDE = "__next"  # end of the name of a vector property that is being filled, and not yet visible
 _ENGINE_TYPES = {"string": "STRING", "int64": "INT64", "float64": "DOUBLE", "bool": "BOOL", "binary": "BLOB"}
 _ARROW_NAMES = {engine: arrow for arrow, engine in _ENGINE_TYPES.items()}
+
+# Of a graph that has tables of facts beside FACT: a kgkit that does not know of these has to keep off.
+PARTS_VERSION = "2"
 
 # Functions of Cypher that the engine lacks; macros are stored with the graph.
 _MACROS = {
@@ -63,20 +67,48 @@ def create_tables(engine: Engine) -> None:
             )
     for edge in EDGES.values():
         if edge.type not in found:
-            columns = "".join(f", {identifier(p)} {t}" for p, t in edge_columns(edge).items())
-            ends = f"FROM {identifier(edge.source)} TO {identifier(edge.target)}"
-            engine.rows(f"CREATE REL TABLE IF NOT EXISTS {identifier(edge.type)}({ends}{columns})")
+            _create_edge_table(engine, edge, edge.type)
             continue
         for name in lacking(engine, edge):
-            engine.rows(
-                f"ALTER TABLE {identifier(edge.type)} ADD {identifier(name)} {edge_columns(edge)[name]}"
-            )
+            for table in edge_tables(engine, edge):
+                engine.rows(
+                    f"ALTER TABLE {identifier(table)} ADD {identifier(name)} {edge_columns(edge)[name]}"
+                )
     macros = {row[0] for row in engine.rows("CALL SHOW_MACROS() RETURN *")}
     for name, text in _MACROS.items():
         if name not in macros:
             engine.rows(f"CREATE MACRO {text}")
     check_version(engine)
     engine.rows("MERGE (k:Kgkit {id: 'schema'}) ON CREATE SET k.value = $v", {"v": SCHEMA_VERSION})
+
+
+def _create_edge_table(engine: Engine, kind: EdgeKind, name: str) -> None:
+    columns = "".join(f", {identifier(p)} {t}" for p, t in edge_columns(kind).items())
+    ends = f"FROM {identifier(kind.source)} TO {identifier(kind.target)}"
+    engine.rows(f"CREATE REL TABLE IF NOT EXISTS {identifier(name)}({ends}{columns})")
+
+
+def edge_tables(engine: Engine, kind: EdgeKind) -> tuple[str, ...]:
+    """The tables of a relationship type; of facts there may be several (`kgkit.store.ladybug_parts`)."""
+    return (kind.type, *engine.parts) if kind.type == TYPE else (kind.type,)
+
+
+def add_part(engine: Engine) -> str:
+    """Makes one more table of facts, and returns its name."""
+    name = next_part(engine.parts)
+    if not engine.parts:
+        engine.rows("MATCH (k:Kgkit {id: 'schema'}) SET k.value = $v", {"v": PARTS_VERSION})
+        engine.rows("DROP MACRO type")
+        engine.rows(f"CREATE MACRO {TYPE_MACRO}")
+    _create_edge_table(engine, EDGES[TYPE], name)
+    engine.parts = (*engine.parts, name)
+    return name
+
+
+def drop_part(engine: Engine, name: str) -> None:
+    """Takes a table of facts away, and what it holds."""
+    engine.rows(f"DROP TABLE {identifier(name)}")
+    engine.parts = tuple(part for part in engine.parts if part != name)
 
 
 def tables(engine: Engine) -> set[str]:
@@ -91,10 +123,10 @@ def check_version(engine: Engine) -> None:
             f"{engine.path} is a database, but not a graph of kgkit: make one with `kgkit ingest`"
         )
     found = engine.rows("MATCH (k:Kgkit {id: 'schema'}) RETURN k.value")
-    if found and found[0][0] != SCHEMA_VERSION:
+    if found and found[0][0] not in (SCHEMA_VERSION, PARTS_VERSION):
         raise StoreError(
-            f"{engine.path} has schema version {found[0][0]}, this kgkit knows version {SCHEMA_VERSION}: "
-            "use the kgkit that wrote it, or ingest again"
+            f"{engine.path} has schema version {found[0][0]}, this kgkit knows versions {SCHEMA_VERSION} and "
+            f"{PARTS_VERSION}: use the kgkit that wrote it, or ingest again"
         )
 
 

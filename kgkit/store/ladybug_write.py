@@ -21,13 +21,17 @@ from kgkit.memory import let_go
 from kgkit.schema import EdgeKind, identifier
 from kgkit.store.ladybug_engine import LARGE, Engine
 from kgkit.store.ladybug_known import SCAN_RATIO, offsets_of_ids
+from kgkit.store.ladybug_parts import TYPE
 from kgkit.store.ladybug_tables import (
+    add_part,
     codes,
     combine,
     declare,
     differs,
+    drop_part,
     edge_columns,
     edge_kind,
+    edge_tables,
     engine_type,
     fit,
     keys,
@@ -46,6 +50,9 @@ COPY_EDGES_FROM = (
     20_000  # a COPY rewrites what is near: 1,000 rows onto 2M take 3.5 s of CPU, by CREATE 0.04 s
 )
 UPDATE_ROWS = 200_000  # rows an update statement
+# A COPY that appends takes 128 bytes a node, 128 MB of so many, and longer than one of a million rows to an empty table:
+# from here on facts go into tables of their own, of so many rows at most.
+PART_NODES, PART_ROWS = 1_000_000, 1_000_000
 STORED_ROWS = 1_500_000  # stored relationships that what comes is compared with at a time
 
 
@@ -399,8 +406,12 @@ def _stored(
 
 def plain_ends(table: pa.Table) -> pa.Table:
     """The same with ids as texts."""
+    return _plain(table, ("head", "tail"))
+
+
+def _plain(table: pa.Table, names: Sequence[str]) -> pa.Table:
     for at, name in enumerate(table.column_names):
-        if name in ("head", "tail") and pa.types.is_dictionary(table[name].type):
+        if name in names and pa.types.is_dictionary(table[name].type):
             table = table.set_column(at, name, table[name].cast(pa.string()))
     return table
 
@@ -420,9 +431,36 @@ def copy_edges(engine: Engine, kind: EdgeKind, table: pa.Table) -> None:
             {"t": _positional(plain_ends(table))},
         )
         return
-    listed = ", ".join(identifier(c) for c in names)
     nodes = sum(engine.count(label) for label in {kind.source, kind.target})
-    engine.copy(f"COPY {identifier(kind.type)} ({listed}) FROM $t", table, nodes)
+    if kind.type == TYPE and nodes >= PART_NODES and not engine.in_transaction:
+        _copy_into_parts(engine, kind, table, nodes)
+    else:
+        engine.copy(lambda: _copying(kind.type, table), table, nodes)
+
+
+def _copying(name: str, table: pa.Table) -> str:
+    listed = ", ".join(identifier(c) for c in table.column_names if c not in ("head", "tail"))
+    return f"COPY {identifier(name)} ({listed}) FROM $t"
+
+
+def _copy_into_parts(engine: Engine, kind: EdgeKind, table: pa.Table, nodes: int) -> None:
+    """Into tables that are empty; a small one is filled up by being written again, with what it held."""
+    last = edge_tables(engine, kind)[-1]
+    held = engine.rows(f"MATCH ()-[r:{identifier(last)}]->() RETURN count(*)")[0][0]
+    if last in engine.parts and held and held + table.num_rows <= PART_ROWS:
+        engine.make_room()
+        names = list(edge_columns(kind))
+        returned = ", ".join(["a.`id`", "b.`id`", *(f"r.{identifier(c)}" for c in names)])
+        ends = f"(a:{identifier(kind.source)})-[r:{identifier(last)}]->(b:{identifier(kind.target)})"
+        stored = engine.arrow(f"MATCH {ends} RETURN {returned}").rename_columns(["head", "tail", *names])
+        both = pa.concat_tables([stored, _plain(table, table.column_names)], promote_options="default")
+        with engine.transaction():
+            name = add_part(engine)
+            engine.rows(_copying(name, both), {"t": both.combine_chunks()})
+            drop_part(engine, last)
+        return
+    empty = [last] if not held else []
+    engine.copy(lambda: _copying(empty.pop() if empty else add_part(engine), table), table, nodes, PART_ROWS)
 
 
 def _update_edges(

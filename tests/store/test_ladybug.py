@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -483,6 +484,25 @@ def test_a_copy_that_fails_between_parts_is_gone_on_with(
         done = store.upsert_edges("FACT", facts(*STAR), missing="create")
         assert (done.created, done.matched) == (360, 90)
         assert set(dump(store)["FACT"]) == {(h, t, r) for h, r, t in STAR}
+
+
+def test_an_error_that_somebody_keeps_takes_nothing_along_when_it_goes(tmp_path: Path) -> None:
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        kept: list[StoreError] = []
+        twice = pa.table({"id": [*(f"n{i}" for i in range(5_000)), "n7"]})
+        try:
+            store._engine.copy_nodes("Entity", twice)  # which opens the file anew after an error
+        except StoreError as error:
+            kept.append(error)
+        store.upsert_nodes("Entity", nodes(*(f"m{i}" for i in range(3_000))))
+        assert kept
+        kept.clear()  # the handle from before the error dies here at the latest
+        gc.collect()
+        store.upsert_nodes("Entity", nodes(*(f"q{i}" for i in range(3_000))))
+        store._engine.checkpoint()
+        assert store.stats()["nodes"]["Entity"] == 6_000
+    with LadybugStore(tmp_path / "graph.kg", read_only=True) as store:
+        assert store.stats()["nodes"]["Entity"] == 6_000
 
 
 @pytest.mark.parametrize("at_a_time", [1, 7, 40])
