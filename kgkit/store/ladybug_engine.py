@@ -23,6 +23,8 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
 * A COPY takes 270 bytes a relationship until it ends, and its checkpoint, which rewrites most of the table, frees them
   little by little: hundreds of MiB that the C library keeps. So `copy` hands them back while it runs, before it begins
   what others left, and before a very large one all pages that the engine keeps; and it goes by slices where memory is short.
+* A checkpoint that fails for want of pages may lose what was committed before it. So a statement that writes has all
+  pages that there are; only a COPY, before which the log is empty, and after which rows are counted, has few.
 * A handle takes 8 bytes for each page that it may keep, used or not: of a machine with 256 GiB 430 MiB. So a writer's
   pages are limited.
 * A reader in another process does not notice that the file below it was rewritten. So readers look at its time stamp
@@ -34,6 +36,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import threading
 import time
 import traceback
@@ -58,9 +61,24 @@ ROOM = 840 << 20  # bytes that the process grows by at most while it writes, if 
 VERY_MANY = 4_000_000  # rows of a COPY that goes by halves at most
 COPY_BYTES, KEY_BYTES, ROW_BYTES = 64 << 20, 50, 270  # of a COPY: in any case, a key that is indexed, a row
 POOL = 8 << 30  # bytes of pages of a writer
+FEW_PAGES = 300 << 20  # the same, while it fills a graph of many nodes; more where a statement needs them
+MANY_NODES = 1_000_000
 FEW_KEYS = 4_000  # of so few none is lost, however many come
+_WRITES = re.compile(r"\b(CREATE|MERGE|SET|DELETE|ALTER|DROP)\b")  # of kgkit's own statements
 Stamp = tuple[tuple[int, int, int], ...]
 T = TypeVar("T")
+
+
+class _PagesError(StoreError):
+    """A statement needs more pages than there may be.
+
+    `committed` if only its checkpoint does. The engine says then that nothing is lost; closed, it forgets now and then
+    all that its log held.
+    """
+
+    def __init__(self, text: str, committed: bool) -> None:
+        super().__init__(text)
+        self.committed = committed
 
 
 class Engine:
@@ -78,6 +96,7 @@ class Engine:
         self._stamp: Stamp = ()
         self._most = resident() + ROOM
         self.known: dict[str, KnownNodes] = {}  # by label; see kgkit.store.ladybug_known
+        self._few_pages, self._few = False, FEW_PAGES  # whether pages are few now, and how many bytes that is
         self.parts: tuple[str, ...] = ()  # tables of facts beside FACT; see kgkit.store.ladybug_parts
         try:
             self._database = self._open_database()
@@ -125,6 +144,8 @@ class Engine:
         def run(connection: ladybug.Connection) -> list[list[Any]]:
             return list(_execute(connection, self._spread(cypher), params).get_all())
 
+        if self._few_pages and _WRITES.search(cypher):
+            self._all_pages()
         return self._call(run)
 
     def arrow(
@@ -151,6 +172,7 @@ class Engine:
 
         if write:
             self.known.clear()
+            self._all_pages()
 
         def run(connection: ladybug.Connection) -> tuple[list[str], list[list[Any]]]:
             if not write:
@@ -175,6 +197,7 @@ class Engine:
         with self._mutex:
             if self._transaction is not None:
                 raise StoreError("a transaction is already open")
+            self._all_pages()
             connection = self._connect()
             self._transaction = connection
             try:
@@ -219,16 +242,28 @@ class Engine:
             self._reopen(forget=False)
             let_go()
 
-    def copy(self, cypher: Callable[[], str], table: pa.Table, keys: int, most: int | None = None) -> None:
-        """Runs `COPY .. FROM $t`, unless within a transaction in slices that there is room for.
+    def copy(
+        self,
+        into: Callable[[], str],
+        table: pa.Table,
+        keys: int,
+        *,
+        most: int | None = None,
+        few_pages: bool = False,
+    ) -> None:
+        """Appends nodes, or relationships between the ids in columns head and tail; other columns are properties.
 
-        Each slice, of `most` rows at most, is committed by itself. cypher: gives the statement for the next one. keys:
-        nodes whose key index it reads.
+        Unless within a transaction, it goes by slices that there is room for, of `most` rows at most, each committed by
+        itself. into: gives the table for the next one. keys: nodes whose key index it reads. few_pages: whether it can do
+        with FEW_PAGES, where nodes are many.
         """
+        few_pages = few_pages and keys >= MANY_NODES
         at = 0
         while at < table.num_rows:
             rows = left = table.num_rows - at
-            if left >= REOPEN_FROM and not self.in_transaction:
+            name = into()
+            if left >= (LARGE if few_pages else REOPEN_FROM) and not self.in_transaction:
+                self._few_pages = few_pages
                 self._reopen()
             else:
                 self.make_room()
@@ -238,13 +273,34 @@ class Engine:
                 room = (self._most - resident() - COPY_BYTES - KEY_BYTES * keys) // ROW_BYTES
                 # Each slice rewrites the table, and whoever holds very many rows has room for a half of them.
                 room = max(REOPEN_FROM, room, table.num_rows // 2 if table.num_rows > VERY_MANY else 0)
+                room = most if few_pages and most else room
                 # Of one size: what a slice takes depends more on what is stored than on its rows.
                 rows = -(-left // -(-left // min(room, most or room)))
             with lean(self._most // 2) if rows >= LARGE else contextlib.nullcontext():
-                self.rows(cypher(), {"t": table.slice(at, rows)})
+                self._copy(name, table.slice(at, rows))
             if rows >= LARGE:
                 let_go()
             at += rows
+
+    def _copy(self, name: str, table: pa.Table) -> None:
+        names = ", ".join(identifier(c) for c in table.column_names if c not in ("head", "tail"))
+        pattern = (
+            f"()-[r:{identifier(name)}]->()" if "head" in table.column_names else f"(n:{identifier(name)})"
+        )
+        count = f"MATCH {pattern} RETURN count(*)"
+        before = self.rows(count) if self._few_pages else None
+        while True:
+            try:
+                self.rows(f"COPY {identifier(name)} ({names}) FROM $t", {"t": table})
+                return
+            except _PagesError as error:
+                if not error.committed or before is None:
+                    raise
+                held = self.rows(count)[0][0] - before[0][0]
+                if held == table.num_rows:
+                    return
+                if held:
+                    raise
 
     def copy_nodes(self, label: str, table: pa.Table) -> None:
         """Bulk-loads nodes whose keys are proven new and distinct; column names are the properties.
@@ -252,14 +308,13 @@ class Engine:
         Never within a transaction: a rolled-back COPY of nodes corrupts the engine's memory.
         """
         assert not self.in_transaction
-        names = ", ".join(identifier(c) for c in table.column_names)
-        statement = f"COPY {identifier(label)} ({names}) FROM $t"
         before = held = self.count(label)
         while (at := held - before) < table.num_rows:
             part = table.slice(at, max(FEW_KEYS, held * 9 // 10) if held else table.num_rows)
             try:
-                self.copy(lambda: statement, part, held)
+                self.copy(lambda: label, part, held, few_pages=True)
             except BaseException:
+                self._few_pages = False
                 self._reopen()
                 if self.count(label) != before:
                     raise StoreError(
@@ -281,7 +336,18 @@ class Engine:
                 return self._guard(lambda: run(connection))
             if self.read_only:
                 return self._consistent(run)
-            return self._guard(lambda: self._alone(run))
+            while True:
+                try:
+                    return self._guard(lambda: self._alone(run))
+                except _PagesError as error:
+                    if not (self._few_pages or error.committed):
+                        raise
+                    if self._few_pages:
+                        self._few *= 2
+                        self._few_pages = self._few < _pool(self.read_only)
+                    self._reopen()
+                    if error.committed:
+                        raise
 
     def _alone(self, run: Callable[[ladybug.Connection], T]) -> T:
         connection = self._connect()
@@ -318,12 +384,21 @@ class Engine:
         self._database.close()
         self._database = self._open_database()
 
+    def _all_pages(self) -> None:
+        """Before what may need more than FEW_PAGES."""
+        if self._few_pages:
+            self._few_pages = False
+            self._reopen()
+
     def _open_database(self) -> ladybug.Database:
         stamp = _stamp(self.path)
+        pool = _pool(self.read_only)
         try:
             try:
                 database = ladybug.Database(
-                    str(self.path), buffer_pool_size=_pool(self.read_only), read_only=self.read_only
+                    str(self.path),
+                    buffer_pool_size=min(pool, self._few) if self._few_pages else pool,
+                    read_only=self.read_only,
                 )
             except RuntimeError as error:
                 if self.read_only and ("recovery is pending" in str(error) or _torn(error)):
@@ -456,6 +531,11 @@ def _open_error(path: Path, error: Exception) -> StoreError:
 
 def _statement_error(path: Path, error: Exception) -> StoreError:
     text = _one_line(error)
+    committed = text.startswith("Transaction committed successfully, but")
+    if committed:
+        text = f"what was written last may be missing, run the same command again ({text})"
+    if "buffer pool is full" in text:
+        return _PagesError(text, committed)
     if "read-only transaction" in text or "read-only database" in text or "read only" in text.lower():
         return ReadOnlyStoreError(f"the statement writes, but only reading is allowed here ({text})")
     if "write transaction" in text:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kgkit.store.ladybug_engine import Engine
 
 SCAN_RATIO = 12  # reading a whole table beats looking ids up when there are more than 1/12 of its rows
-MOST = 5_000_000  # nodes, at some 50 bytes each: more are asked for by the key index, some 300,000 a second
+MOST = 2_000_000  # nodes, at some 50 bytes each: more are asked for by the key index, some 300,000 a second
 
 
 class KnownNodes:

@@ -59,6 +59,8 @@ def edge_kind(kind: str) -> EdgeKind:
 def create_tables(engine: Engine) -> None:
     """Makes tables and macros, and leaves those that are there. Raises StoreError for a graph of another version."""
     found = tables(engine)
+    if TYPE + SIDE in found:  # of a process that was killed
+        drop_hidden_part(engine)
     for node in NODES.values():
         if node.label not in found:
             columns = "".join(f", {identifier(p)} {_ENGINE_TYPES[t]}" for p, t in node.properties.items())
@@ -93,16 +95,30 @@ def edge_tables(engine: Engine, kind: EdgeKind) -> tuple[str, ...]:
     return (kind.type, *engine.parts) if kind.type == TYPE else (kind.type,)
 
 
-def add_part(engine: Engine) -> str:
-    """Makes one more table of facts, and returns its name."""
-    name = next_part(engine.parts)
+def add_part(engine: Engine, *, hidden: bool = False) -> str:
+    """Makes one more table of facts, and returns its name. A `hidden` one is nobody's until `show_part`."""
     if not engine.parts:
         engine.rows("MATCH (k:Kgkit {id: 'schema'}) SET k.value = $v", {"v": PARTS_VERSION})
-        engine.rows("DROP MACRO type")
+        engine.rows("DROP MACRO IF EXISTS type")
         engine.rows(f"CREATE MACRO {TYPE_MACRO}")
+    name = TYPE + SIDE if hidden else next_part(engine.parts)
     _create_edge_table(engine, EDGES[TYPE], name)
-    engine.parts = (*engine.parts, name)
+    if not hidden:
+        engine.parts = (*engine.parts, name)
     return name
+
+
+def show_part(engine: Engine, instead_of: str) -> None:
+    """Puts the hidden table in the place of another."""
+    name = next_part(engine.parts)
+    with engine.transaction():
+        drop_part(engine, instead_of)
+        engine.rows(f"ALTER TABLE {identifier(TYPE + SIDE)} RENAME TO {identifier(name)}")
+
+
+def drop_hidden_part(engine: Engine) -> None:
+    """Takes the hidden table away, if there is one."""
+    engine.rows(f"DROP TABLE IF EXISTS {identifier(TYPE + SIDE)}")
 
 
 def drop_part(engine: Engine, name: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from conftest import few_facts_a_table
 
@@ -13,6 +15,7 @@ from kgkit.store import ladybug_write
 from kgkit.store.ladybug import LadybugStore
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_parts import next_part, parts_of, spread
+from kgkit.store.ladybug_tables import add_part
 from kgkit.testing.contract_write import facts, nodes
 from kgkit.testing.graph_dump import dump
 from kgkit.testing.store_contract import StoreContract
@@ -112,13 +115,16 @@ def test_facts_fill_tables_and_small_tables_are_filled_up(store: LadybugStore) -
     store.upsert_edges("FACT", facts(*fill_more), missing="create")
     assert tables(store) == {"FACT_2": 7, "FACT_3": 7, "FACT_4": 6}
     store.upsert_edges("FACT", facts(("a", "of", "b"), ("b", "of", "c"), source=["s", "s"]), missing="create")
-    assert tables(store) == {"FACT_2": 7, "FACT_3": 7, "FACT_5": 8}
-    store.upsert_edges("FACT", facts(("a", "of", "c")), missing="create")  # one is created, not copied
-    assert tables(store) == {"FACT_2": 7, "FACT_3": 7, "FACT_5": 8}
+    assert tables(store) == {"FACT_2": 7, "FACT_3": 7, "FACT_4": 6, "FACT_5": 2}
+    store.upsert_edges(
+        "FACT", facts(("a", "of", "c")), missing="create"
+    )  # one is created in FACT, not copied
+    store.upsert_edges("FACT", facts(("a", "of", "d"), ("b", "of", "d")), missing="create")
+    assert tables(store) == {"FACT_2": 7, "FACT_3": 7, "FACT_4": 6, "FACT_6": 4}
     found = dump(store)["FACT"]
-    assert len(found) == 31 and {v.get("source") for v in found.values()} == {None, "s"}
-    assert store.stats()["relationships"]["FACT"] == 31
-    assert store.stats()["relations"] == {"by": 4, "of": 7, "with": 20}
+    assert len(found) == 33 and {v.get("source") for v in found.values()} == {None, "s"}
+    assert store.stats()["relationships"]["FACT"] == 33
+    assert store.stats()["relations"] == {"by": 4, "of": 9, "with": 20}
     again = store.upsert_edges("FACT", facts(*fill_more), missing="create")
     assert (again.created, again.matched) == (0, 20)
 
@@ -144,21 +150,32 @@ def test_people_see_one_relationship_type(store: LadybugStore) -> None:
     assert list(store.query(f"{every} WHERE a.id = 'e0' RETURN count(*)").rows) == [(0,)]
 
 
-def test_a_table_that_cannot_be_filled_up_stays(store: LadybugStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(store, 5, 4)
+@pytest.mark.parametrize("broken", ["ALTER TABLE `FACT__next`", "COPY `FACT__next`"])
+def test_a_table_that_cannot_be_filled_up_stays(
+    store: LadybugStore, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    fill(store, 5, 2)
     before = dump(store)
-    assert tables(store) == {"FACT_2": 4}
+    assert tables(store) == {"FACT_2": 2}
+    rows = Engine.rows
 
-    def fails(engine: Engine, name: str) -> None:
-        raise StoreError("the disk is full")
+    def fails(engine: Engine, cypher: str, params: Any = None) -> list[list[Any]]:
+        if cypher.startswith(broken):
+            raise StoreError("the disk is full")
+        return rows(engine, cypher, params)
 
-    with monkeypatch.context() as broken:
-        broken.setattr(ladybug_write, "drop_part", fails)
+    more = facts(("a", "of", "b"), ("b", "of", "c"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "rows", fails)
         with pytest.raises(StoreError, match="disk is full"):
-            store.upsert_edges("FACT", facts(("a", "of", "b"), ("b", "of", "c")), missing="create")
-    assert tables(store) == {"FACT_2": 4} and dump(store)["FACT"] == before["FACT"]
-    store.upsert_edges("FACT", facts(("a", "of", "b"), ("b", "of", "c")), missing="create")
-    assert tables(store) == {"FACT_3": 6}
+            store.upsert_edges("FACT", more, missing="create")
+    assert tables(store) == {"FACT_2": 2} and dump(store)["FACT"] == before["FACT"]
+    add_part(store._engine, hidden=True)  # as of a process that was killed
+    store.ensure_schema()
+    assert tables(store) == {"FACT_2": 2}
+    store.upsert_edges("FACT", more, missing="create")
+    assert tables(store) == {"FACT_3": 4}
+    assert dump(store)["FACT"].keys() == before["FACT"].keys() | {("a", "b", "of"), ("b", "c", "of")}
 
 
 def test_a_reader_that_is_open_learns_of_new_tables(store: LadybugStore) -> None:
@@ -194,3 +211,29 @@ def test_nodes_few_enough_keep_one_table(tmp_path: Path, monkeypatch: pytest.Mon
         store.upsert_nodes("Entity", nodes(*(f"n{i}" for i in range(100))))
         fill(store, 20, 40, 3)
         assert tables(store) == {"FACT_2": 3}
+
+
+@pytest.mark.parametrize("megabytes", [8, 10, 12, 14, 40])
+def test_few_pages_are_enough_or_become_more(
+    store: LadybugStore, monkeypatch: pytest.MonkeyPatch, megabytes: int
+) -> None:
+    engine = store._engine
+    engine._few = megabytes << 20
+    monkeypatch.setattr("kgkit.store.ladybug_engine.MANY_NODES", 0)
+    monkeypatch.setattr("kgkit.store.ladybug_engine.LARGE", 1_000)
+    monkeypatch.setattr(ladybug_write, "PART_ROWS", 100_000)
+    n = 30_000
+    ids = [f"n{i:020d}" for i in range(n)]
+    store.upsert_nodes("Entity", nodes(*ids))
+    for name in ("first", "second"):
+        ring = facts(
+            *((ids[i], f"the {name} relation, number {i % 500}", ids[i * 7919 % n]) for i in range(n))
+        )
+        assert store.upsert_edges("FACT", ring).created == n
+    assert (engine._few > megabytes << 20) == (megabytes < 40)
+    assert store.upsert_nodes("Entity", nodes(*ids, name=ids)).matched == n
+    with engine.transaction():
+        assert not engine._few_pages
+    assert store.stats()["relationships"]["FACT"] == 2 * n and len(tables(store)) == 1
+    found = pa.concat_tables(store.read_nodes("Entity", ["name"]))
+    assert found["id"].to_pylist() == found["name"].to_pylist() and len(found) == n
