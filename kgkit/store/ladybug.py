@@ -41,6 +41,7 @@ else:  # readers never need them
     ladybug_write = LazyModule("kgkit.store.ladybug_write")
 
 READ_ROWS = 200_000  # rows a table that read_nodes and read_edges give
+READ_EDGES = 2_000_000  # relationships, or so, that read_edges holds at a time
 FEW_SEEDS = 200  # up to so many nodes, looking their facts up beats reading all facts
 
 # Statements that a read-only transaction lets pass although they end it, or touch files.
@@ -259,8 +260,17 @@ class LadybugStore(GraphStore):
         described = ladybug_tables.edge_kind(kind)
         names = self.edge_properties(kind) if properties is None else list(properties)
         returned = ", ".join(["a.`id`", "b.`id`", *self._returned(described, names)])
-        found = self._engine.arrow(f"MATCH {ladybug_tables.pattern(described)} RETURN {returned}")
-        yield from _bounded(found.rename_columns(["head", "tail", *names]))
+        match = f"MATCH {ladybug_tables.pattern(described)}"
+        held = self._engine.rows(f"{match} RETURN count(*)")[0][0]
+        nodes, parts = self._engine.count(described.source), 1 + held // READ_EDGES
+        for part in range(
+            parts
+        ):  # ranges of heads, of which the last has no end, as deleted nodes leave gaps
+            low, high = (at * nodes // parts for at in (part, part + 1))
+            last = part == parts - 1
+            among = f" WHERE offset(id(a)) >= {low}" + ("" if last else f" AND offset(id(a)) < {high}")
+            found = self._engine.arrow(f"{match}{among if parts > 1 else ''} RETURN {returned}")
+            yield from _bounded(found.rename_columns(["head", "tail", *names]))
 
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
         return ladybug_vectors.read_vectors(self._engine, label, prop)

@@ -25,15 +25,14 @@ from kgkit.schema import (
     is_vector_property,
     vector_property,
 )
+from kgkit.store.ladybug_compare import key_codes, plain_ends
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_tables import SIDE, combine, declare, edge_kind, node_columns, node_kind
 from kgkit.store.ladybug_write import (
     add_nodes,
     copy_edges,
     edge_table,
-    key_codes,
     lookup,
-    plain_ends,
     resolve_ends,
 )
 from kgkit.store.packed import pack

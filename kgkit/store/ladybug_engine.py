@@ -50,7 +50,7 @@ from kgkit.errors import ReadOnlyStoreError, RetryableStoreError, StoreError
 from kgkit.lazy import pa
 from kgkit.memory import lean, let_go, resident
 from kgkit.schema import identifier
-from kgkit.store.ladybug_known import KnownNodes
+from kgkit.store.ladybug_known import KnownHeads, KnownNodes
 from kgkit.store.ladybug_parts import parts_of, spread
 
 ARROW_CHUNK = 2_000_000  # rows a chunk of the engine's Arrow collector; larger is faster, up to here
@@ -96,6 +96,9 @@ class Engine:
         self._stamp: Stamp = ()
         self._most = resident() + ROOM
         self.known: dict[str, KnownNodes] = {}  # by label; see kgkit.store.ladybug_known
+        self.heads: dict[str, KnownHeads] = {}  # by relationship type
+        self.all_have_rids = False  # whether that is known of all facts
+        self._filling = False  # whether the last COPY was one that can do with FEW_PAGES
         self._few_pages, self._few = False, FEW_PAGES  # whether pages are few now, and how many bytes that is
         self.parts: tuple[str, ...] = ()  # tables of facts beside FACT; see kgkit.store.ladybug_parts
         try:
@@ -172,6 +175,8 @@ class Engine:
 
         if write:
             self.known.clear()
+            self.heads.clear()
+            self.all_have_rids = False
             self._all_pages()
 
         def run(connection: ladybug.Connection) -> tuple[list[str], list[list[Any]]]:
@@ -213,6 +218,7 @@ class Engine:
             finally:
                 self._transaction = None
                 self.parts = _parts(connection)
+                self.heads.clear()  # offsets of nodes that it made were for the time being
                 connection.close()
 
     @property
@@ -239,6 +245,7 @@ class Engine:
         same, or before statements over many rows.
         """
         if not self.in_transaction and resident() > self._most // 2:
+            self._few_pages = self._filling
             self._reopen(forget=False)
             let_go()
 
@@ -263,7 +270,7 @@ class Engine:
             rows = left = table.num_rows - at
             name = into()
             if left >= (LARGE if few_pages else REOPEN_FROM) and not self.in_transaction:
-                self._few_pages = few_pages
+                self._few_pages = self._filling = few_pages
                 self._reopen()
             else:
                 self.make_room()

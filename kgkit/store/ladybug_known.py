@@ -15,7 +15,7 @@ from kgkit.native.id_set import IdSet
 from kgkit.schema import identifier
 
 if TYPE_CHECKING:
-    from kgkit.arrays import Ints
+    from kgkit.arrays import Bools, Ints
     from kgkit.store.ladybug_engine import Engine
 
 SCAN_RATIO = 12  # reading a whole table beats looking ids up when there are more than 1/12 of its rows
@@ -51,10 +51,42 @@ class KnownNodes:
         self._offsets = np.append(self._offsets, np.asarray(found.column(1), dtype=np.int64))
 
 
+class KnownHeads:
+    """Which nodes, by the engine's offset, may be heads of stored relationships of a kind: no others are.
+
+    A dump tells the facts of a head together, so what comes next is mostly of heads that nothing is stored of, and need
+    not be compared.
+    """
+
+    def __init__(self) -> None:
+        self._may = np.zeros(0, dtype=bool)
+
+    def add(self, offsets: Ints) -> None:
+        """Takes heads, int64 [N]."""
+        most = int(offsets.max(initial=-1))
+        if most >= len(self._may):
+            grown = np.zeros(most + most // 8 + 1, dtype=bool)
+            grown[: len(self._may)] = self._may
+            self._may = grown
+        self._may[offsets] = True
+
+    def may(self, offsets: Ints) -> Bools:
+        """bool [N]: whether something may be stored of these heads, int64 [N]."""
+        found: Bools = np.append(self._may, False)[np.minimum(offsets, len(self._may))]
+        return found
+
+
+def scan_pays(asked: int, count: int) -> bool:
+    """Whether reading all `count` nodes beats looking some up, and there is room for them."""
+    return asked * SCAN_RATIO > count and count <= MOST
+
+
 def offsets_of_ids(engine: Engine, label: str, ids: pa.Array) -> Ints:
     """The engine's offsets of distinct ids, string [N]: int64 [N], -1 for those that are no nodes of the label."""
     count = engine.count(label)
-    many = len(ids) * SCAN_RATIO > count and count <= MOST
+    many = scan_pays(len(ids), count)
+    if count > MOST:
+        engine.known.pop(label, None)
     # Within a transaction new nodes have offsets for the time being.
     if engine.in_transaction or engine.read_only or count > MOST or not (many or label in engine.known):
         return _asked(engine, label, ids, many)

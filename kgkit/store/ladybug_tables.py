@@ -147,8 +147,12 @@ def check_version(engine: Engine) -> None:
 
 
 def some_without_rid(engine: Engine) -> bool:
-    """Whether a fact has none: those of people's own Cypher need not."""
-    return bool(engine.rows("MATCH (:Entity)-[r:FACT]->(:Entity) WHERE r.rid IS NULL RETURN 1 LIMIT 1"))
+    """Whether a fact has none: those of people's own Cypher need not, all others have one."""
+    if not engine.all_have_rids:
+        found = engine.rows("MATCH (:Entity)-[r:FACT]->(:Entity) WHERE r.rid IS NULL RETURN 1 LIMIT 1")
+        engine.all_have_rids = not found and not engine.read_only  # a reader does not know who writes
+        return bool(found)
+    return False
 
 
 def edge_columns(kind: EdgeKind) -> dict[str, str]:
@@ -305,3 +309,8 @@ def shared_codes(new: pa.ChunkedArray, old: pa.ChunkedArray) -> tuple[Ints, Ints
     parts = [np.asarray(pc.fill_null(c.indices, -1), dtype=np.int64) for c in encoded.chunks]
     both = np.concatenate([np.zeros(0, dtype=np.int64), *parts]) + 1
     return both[: len(new)], both[len(new) :]
+
+
+def positional(table: pa.Table) -> pa.Table:
+    """Columns c0, c1, ..: names that can clash neither with variables nor with keywords."""
+    return table.rename_columns([f"c{i}" for i in range(table.num_columns)]).combine_chunks()

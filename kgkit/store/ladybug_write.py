@@ -6,10 +6,8 @@ second) and compared with what comes; only new rows are bulk-copied, only change
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,15 +17,14 @@ from kgkit.arrays import Ints
 from kgkit.errors import StoreError
 from kgkit.memory import let_go
 from kgkit.schema import EdgeKind, identifier
+from kgkit.store.ladybug_compare import UPDATE_ROWS, new_edges, plain, plain_ends
 from kgkit.store.ladybug_engine import LARGE, Engine
-from kgkit.store.ladybug_known import SCAN_RATIO, offsets_of_ids
+from kgkit.store.ladybug_known import offsets_of_ids, scan_pays
 from kgkit.store.ladybug_parts import TYPE
 from kgkit.store.ladybug_tables import (
     add_part,
     codes,
-    combine,
     declare,
-    differs,
     drop_hidden_part,
     edge_columns,
     edge_kind,
@@ -37,24 +34,20 @@ from kgkit.store.ladybug_tables import (
     keys,
     node_columns,
     node_kind,
-    pattern,
-    shared_codes,
+    positional,
     show_part,
-    some_without_rid,
     unequal,
 )
 from kgkit.store.port import WriteStats
-from kgkit.store.rows import last_of_each, last_rows
+from kgkit.store.rows import last_rows
 
 COPY_FROM = 2_000  # new nodes from which a bulk copy beats MERGE
 COPY_EDGES_FROM = (
     20_000  # a COPY rewrites what is near: 1,000 rows onto 2M take 3.5 s of CPU, by CREATE 0.04 s
 )
-UPDATE_ROWS = 100_000  # rows an update statement
 # A COPY that appends takes 128 bytes a node, 128 MB of so many, and longer than one of a million rows to an empty table:
 # from here on facts go into tables of their own, of so many rows at most.
 PART_NODES, PART_ROWS = 1_000_000, 1_000_000
-STORED_ROWS = 1_500_000  # stored relationships that what comes is compared with at a time
 
 
 def upsert_nodes(engine: Engine, label: str, table: pa.Table) -> WriteStats:
@@ -103,7 +96,7 @@ def lookup(
     returned = ", ".join(["offset(id(n))", *(f"n.{identifier(p)}" for p in properties)])
     if len(ids) >= LARGE:
         engine.make_room()  # the ids have been read, their pages are of no more use
-    if there.sum() * SCAN_RATIO > engine.count(label):
+    if scan_pays(int(there.sum()), engine.count(label)):
         found = engine.arrow(f"MATCH (n:{identifier(label)}) RETURN {returned}")
     else:
         found = engine.arrow(
@@ -112,10 +105,9 @@ def lookup(
         )
     found = found.rename_columns(["", *properties])
     at = np.asarray(found[""], dtype=np.int64)
-    row = np.full(2 + int(max(at.max(), offsets.max())), -1, dtype=np.int64)  # the last is of offset -1
-    row[at] = np.arange(len(at))
-    where = row[offsets]
-    return offsets, found.select(list(properties)).take(pa.array(where, mask=where < 0))
+    order = np.argsort(at)
+    where = order[np.minimum(np.searchsorted(at, offsets, sorter=order), len(at) - 1)]
+    return offsets, found.select(list(properties)).take(pa.array(where, mask=~there))
 
 
 def add_nodes(engine: Engine, label: str, batch: pa.Table) -> None:
@@ -128,7 +120,7 @@ def add_nodes(engine: Engine, label: str, batch: pa.Table) -> None:
     engine.rows(
         f"LOAD FROM $t MERGE (n:{identifier(label)} {{`id`: c0}})"
         + (f" ON CREATE SET {sets}" if sets else ""),
-        {"t": _positional(batch)},
+        {"t": positional(batch)},
     )
 
 
@@ -143,15 +135,10 @@ def _update_nodes(engine: Engine, label: str, batch: pa.Table) -> None:
                 engine.make_room()
             engine.rows(
                 f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) SET n.{identifier(name)} = c1",
-                {"t": _positional(part.slice(start, step))},
+                {"t": positional(part.slice(start, step))},
             )
             if step < UPDATE_ROWS and not engine.in_transaction:
                 engine.checkpoint()
-
-
-def _positional(table: pa.Table) -> pa.Table:
-    """Columns c0, c1, ..: names that can clash neither with variables nor with keywords."""
-    return table.rename_columns([f"c{i}" for i in range(table.num_columns)]).combine_chunks()
 
 
 # -- relationships -----------------------------------------------------------------------------------------------
@@ -289,6 +276,18 @@ def relation_codes(engine: Engine, relations: pa.Array) -> Ints:
     return rids[np.asarray(encoded.indices, dtype=np.int64)]
 
 
+def _new_edges(
+    engine: Engine, kind: EdgeKind, table: pa.Table, source: Ints, target: Ints
+) -> tuple[pa.Table, int]:
+    """Those that are not stored, and how many others there are, which are brought up to date."""
+    if table.num_rows == 0:
+        return table, 0
+    if kind.type == TYPE:
+        rids = relation_codes(engine, table["relation"].combine_chunks())
+        table = table.append_column("rid", pa.array(rids))
+    return new_edges(engine, kind, table, source, target)
+
+
 def merge_edges(
     engine: Engine, kind: EdgeKind, table: pa.Table, source: Ints, target: Ints
 ) -> tuple[int, int]:
@@ -296,131 +295,6 @@ def merge_edges(
     new, matched = _new_edges(engine, kind, table, source, target)
     copy_edges(engine, kind, new)
     return new.num_rows, matched
-
-
-def _new_edges(
-    engine: Engine, kind: EdgeKind, table: pa.Table, source: Ints, target: Ints
-) -> tuple[pa.Table, int]:
-    """Those that are not stored, in the order of their heads; updates the others that differ, and counts them all."""
-    if table.num_rows == 0:
-        return table, 0
-    if kind.type == "FACT":
-        table = table.append_column(
-            "rid", pa.array(relation_codes(engine, table["relation"].combine_chunks()))
-        )
-    # A range of heads at a time, so that memory does not grow with what is stored.
-    held = engine.rows(f"MATCH {pattern(kind)} RETURN count(*)")[0][0]
-    if held <= STORED_ROWS:
-        return _new_among(engine, kind, table, source, target, "")
-    engine.make_room()
-    bounds = np.linspace(0, source.max() + 1, 2 + held // STORED_ROWS).astype(np.int64)
-    new, matched = [], 0
-    for low, high in pairwise(bounds.tolist()):
-        at = np.flatnonzero((source >= low) & (source < high))
-        if len(at):
-            let_go()  # of the last one
-            among = f"offset(id(a)) >= {low} AND offset(id(a)) < {high}"
-            part = table.take(pa.array(at))
-            found, known = _new_among(engine, kind, part, source[at], target[at], among)
-            new.append(found)
-            matched += known
-    return pa.concat_tables(new), matched
-
-
-def _new_among(
-    engine: Engine, kind: EdgeKind, table: pa.Table, source: Ints, target: Ints, among: str
-) -> tuple[pa.Table, int]:
-    """The same, compared with what is stored of some heads, those of the condition `among`."""
-    properties = [c for c in table.column_names if c not in ("head", "tail", "rid", *kind.key)]
-    # Of facts, whose keys are three numbers, texts are read only when one comes again and may differ.
-    numbers = kind.type == "FACT"
-    read_keys = ("rid",) if numbers else kind.key
-    stored = _stored(engine, kind, read_keys if numbers else (*read_keys, *properties), among)
-    rows, stored_row = _matched(table, source, target, stored, read_keys)
-    there = stored_row >= 0
-    new, matched = rows[~there], int(there.sum())
-    if matched and properties:
-        if numbers:
-            other, values = _other_than(table.select(properties))
-            among = " AND ".join(filter(None, (among, other)))
-            stored = _stored(engine, kind, (*read_keys, *properties), among, values)
-            if stored.num_rows:
-                rows, stored_row = _matched(table, source, target, stored, read_keys)
-                there = stored_row >= 0
-        if stored.num_rows:
-            _update_edges(engine, kind, table, stored.select(properties), rows[there], stored_row[there])
-    # Beside each other, as the engine keeps them: a quarter faster.
-    order = np.argsort(source[new], kind="stable")
-    return table.take(pa.array(new[order])), matched
-
-
-def _other_than(columns: pa.Table) -> tuple[str, dict[str, Any]]:
-    """The condition that a stored relationship `r` may differ from rows whose columns have one value each, and its
-    parameters; "" where a column has more."""
-    parts, values = [], {}
-    for at, name in enumerate(columns.column_names):
-        given = pc.unique(columns[name].unify_dictionaries().combine_chunks()).drop_null()
-        if len(given) != 1:
-            return "", {}
-        parts.append(f"r.{identifier(name)} IS NULL OR r.{identifier(name)} <> $v{at}")
-        values[f"v{at}"] = given[0].as_py()
-    return f"({' OR '.join(parts)})", values
-
-
-def _matched(
-    table: pa.Table, source: Ints, target: Ints, stored: pa.Table, read_keys: Sequence[str]
-) -> tuple[Ints, Ints]:
-    """The last row of each distinct relationship of a table, int64 [N], and its row in `stored`, -1 if it is new."""
-    columns = [
-        (source, np.asarray(stored["head"], dtype=np.int64)),
-        (target, np.asarray(stored["tail"], dtype=np.int64)),
-    ]
-    for name in read_keys:
-        columns.append(key_codes(table[name], stored[name]))
-    new_key, old_key = combine(columns)
-    rows, distinct = last_of_each(new_key)
-    at = np.minimum(np.searchsorted(distinct, old_key), len(distinct) - 1)
-    hit = np.flatnonzero(distinct[at] == old_key)
-    stored_row = np.full(len(distinct), -1, dtype=np.int64)
-    stored_row[at[hit]] = hit
-    return rows, stored_row
-
-
-def key_codes(new: pa.ChunkedArray, old: pa.ChunkedArray) -> tuple[Ints, Ints]:
-    """Small integers that are equal where the values of a key column are."""
-    if pa.types.is_integer(new.type):
-        return np.asarray(new, dtype=np.int64), np.asarray(old, dtype=np.int64)
-    return shared_codes(new, old)
-
-
-def _stored(
-    engine: Engine,
-    kind: EdgeKind,
-    properties: Sequence[str],
-    among: str,
-    values: Mapping[str, Any] | None = None,
-) -> pa.Table:
-    """Stored relationships of a kind, those of a condition: offsets of their ends (columns head, tail) and properties."""
-    returned = ["offset(id(a))", "offset(id(b))", *(f"r.{identifier(p)}" for p in properties)]
-    where = f"WHERE {among} " if among else ""
-    found = engine.arrow(
-        f"MATCH {pattern(kind)} {where}RETURN {', '.join(returned)}",
-        values,
-        never_null=not properties or (list(properties) == ["rid"] and not some_without_rid(engine)),
-    )
-    return found.rename_columns(["head", "tail", *properties])
-
-
-def plain_ends(table: pa.Table) -> pa.Table:
-    """The same with ids as texts."""
-    return _plain(table, ("head", "tail"))
-
-
-def _plain(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    for at, name in enumerate(table.column_names):
-        if name in names and pa.types.is_dictionary(table[name].type):
-            table = table.set_column(at, name, table[name].cast(pa.string()))
-    return table
 
 
 def copy_edges(engine: Engine, kind: EdgeKind, table: pa.Table) -> None:
@@ -435,7 +309,7 @@ def copy_edges(engine: Engine, kind: EdgeKind, table: pa.Table) -> None:
             f"LOAD FROM $t MATCH (a:{identifier(kind.source)} {{`id`: c0}}) "
             f"MATCH (b:{identifier(kind.target)} {{`id`: c1}}) "
             f"CREATE (a)-[:{identifier(kind.type)} {{{values}}}]->(b)",
-            {"t": _positional(plain_ends(table))},
+            {"t": positional(plain_ends(table))},
         )
         return
     nodes = sum(engine.count(label) for label in {kind.source, kind.target})
@@ -456,7 +330,7 @@ def _copy_into_parts(engine: Engine, kind: EdgeKind, table: pa.Table, nodes: int
         returned = ", ".join(["a.`id`", "b.`id`", *(f"r.{identifier(c)}" for c in names)])
         ends = f"(a:{identifier(kind.source)})-[r:{identifier(last)}]->(b:{identifier(kind.target)})"
         stored = engine.arrow(f"MATCH {ends} RETURN {returned}").rename_columns(["head", "tail", *names])
-        table = pa.concat_tables([stored, _plain(table, table.column_names)], promote_options="default")
+        table = pa.concat_tables([stored, plain(table, table.column_names)], promote_options="default")
         table = table.combine_chunks()
     empty = [last] if not held else []
 
@@ -471,23 +345,3 @@ def _copy_into_parts(engine: Engine, kind: EdgeKind, table: pa.Table, nodes: int
         if fill_up:
             drop_hidden_part(engine)
         raise
-
-
-def _update_edges(
-    engine: Engine, kind: EdgeKind, table: pa.Table, stored: pa.Table, rows: Ints, stored_rows: Ints
-) -> None:
-    """Sets what differs. rows, stored_rows: int64 [M], where the same relationships are in the two tables."""
-    on = " AND ".join(f"r.{identifier(k)} = c{i + 2}" for i, k in enumerate(kind.key))
-    value = f"c{len(kind.key) + 2}"
-    ends = (
-        f"(a:{identifier(kind.source)} {{`id`: c0}})-[r:{identifier(kind.type)}]->"
-        f"(b:{identifier(kind.target)} {{`id`: c1}})"
-    )
-    for name in stored.column_names:
-        changed = rows[differs(table[name], stored[name], rows, stored_rows)]
-        part = plain_ends(table.select(["head", "tail", *kind.key, name]).take(pa.array(changed)))
-        for start in range(0, part.num_rows, UPDATE_ROWS):
-            engine.rows(
-                f"LOAD FROM $t MATCH {ends} WHERE {on} SET r.{identifier(name)} = {value}",
-                {"t": _positional(part.slice(start, UPDATE_ROWS))},
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -19,7 +20,6 @@ import pytest
 
 from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.schema import NODES
-from kgkit.store import ladybug_write
 from kgkit.store.ladybug import LadybugStore
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_tables import SIDE
@@ -505,17 +505,22 @@ def test_an_error_that_somebody_keeps_takes_nothing_along_when_it_goes(tmp_path:
         assert store.stats()["nodes"]["Entity"] == 6_000
 
 
+@pytest.mark.parametrize("opened_anew", [False, True])
 @pytest.mark.parametrize("at_a_time", [1, 7, 40])
 def test_relationships_are_compared_range_by_range_with_the_same_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int, opened_anew: bool
 ) -> None:
     """However few stored facts are looked at at a time: the last row of each fact stands, and none is there twice."""
-    monkeypatch.setattr(ladybug_write, "STORED_ROWS", at_a_time)
+    monkeypatch.setattr("kgkit.store.ladybug_compare.STORED_ROWS", at_a_time)
     rng, expected = np.random.default_rng(3), {}
-    with LadybugStore(tmp_path / "graph.kg") as store:
-        for batch in range(4):
-            rows = [
-                (f"e{h}", f"r{r}", f"e{t}")
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(LadybugStore(tmp_path / "graph.kg"))
+        for batch in range(5):
+            if opened_anew:  # nothing is known then of what is stored
+                opened.close()
+                store = opened.enter_context(LadybugStore(tmp_path / "graph.kg"))
+            rows = [  # some heads are new in each batch
+                (f"e{h + 5 * batch}", f"r{r}", f"e{t}")
                 for h, r, t in zip(*rng.integers(0, [[12], [3], [12]], (3, 60)), strict=True)
             ]
             sources = [f"s{batch}-{s}" for s in rng.integers(0, 2, len(rows))]
@@ -528,11 +533,47 @@ def test_relationships_are_compared_range_by_range_with_the_same_result(
     assert {(f["head"], f["relation"], f["tail"]): f["source"] for f in found} == expected
 
 
+def test_relationships_are_read_range_by_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {(f"n{i * 7 % 90}", f"r{i % 3}", f"n{i % 40}") for i in range(200)}
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_edges("FACT", facts(*told), missing="create")
+        store.delete_nodes("Entity", [f"n{i}" for i in range(0, 60, 3)])  # offsets have gaps
+        whole = pa.concat_tables(store.read_edges("FACT")).sort_by("head")
+        monkeypatch.setattr("kgkit.store.ladybug.READ_EDGES", 7)
+        parts = list(store.read_edges("FACT"))
+        monkeypatch.undo()
+    assert len(parts) > 5 and all(len(part) < 60 for part in parts)
+    rows = [sorted(map(str, table.to_pylist())) for table in (whole, pa.concat_tables(parts))]
+    assert rows[0] == rows[1] and len(rows[0]) > 30
+
+
+def test_heads_that_others_gave_facts_to_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgkit.store.ladybug_compare.STORED_ROWS", 3)
+    told = [(f"n{i}", "of", f"x{i % 3}") for i in range(8)]
+    with LadybugStore(tmp_path / "graph.kg") as store:
+        store.upsert_edges("FACT", facts(*told), missing="create")
+        store.upsert_nodes("Entity", nodes("p", "q", "goal", "item:7", item_id=[None, None, None, "7"]))
+        store.upsert_edges("FACT", facts(("q", "of", "x1")))
+        store.query(
+            "MATCH (p:Entity {id: 'p'}), (x:Entity {id: 'x1'}) CREATE (p)-[:FACT {relation: 'of', rid: 0}]->(x)",
+            write=True,
+        )
+        store.upsert_edges("FACT", facts(("item:7", "of", "x2")))
+        store.align(pa.table({"item": ["7"], "entity": ["goal"]}))  # its fact goes along, in a transaction
+        again = store.upsert_edges(
+            "FACT", facts(("p", "of", "x1"), ("q", "of", "x1"), ("goal", "of", "x2"), ("goal", "of", "x1"))
+        )
+        assert (again.created, again.matched) == (1, 3)
+        assert store.stats()["relationships"]["FACT"] == 12
+
+
 @pytest.mark.parametrize("among", [1_500_000, 40], ids=["whole", "by ranges of heads"])
 def test_facts_told_again_by_another_source_are_found_by_what_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, among: int
 ) -> None:
-    monkeypatch.setattr("kgkit.store.ladybug_write.STORED_ROWS", among)
+    monkeypatch.setattr("kgkit.store.ladybug_compare.STORED_ROWS", among)
     told = [(f"n{i}", f"r{i % 3}", f"n{i * 7 % 100}") for i in range(100)]
     first, second = told[:70], told[50:]
 
