@@ -197,8 +197,16 @@ class GatheringStore(LadybugStore):
         self, label: str, properties: Sequence[str] | None = None, *, having: str | None = None
     ) -> Iterator[pa.Table]:
         with self._facts_aside():
-            tables = list(super().read_nodes(label, properties, having=having))  # parts of one
-        yield from tables
+            self._engine.make_room()
+        yield from self._aside(super().read_nodes(label, properties, having=having))
+
+    def _aside(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        while True:
+            with self._facts_aside():
+                table = next(tables, None)
+            if table is None:
+                return
+            yield table
 
     def edge_properties(self, kind: str) -> list[str]:
         with self._facts_aside():
@@ -215,9 +223,8 @@ class GatheringStore(LadybugStore):
                 columns = self._table(slice(start, start + READ_ROWS), known)
                 yield pa.table({name: columns[name] for name in ("head", "tail", *names)})
             return
-        with contextlib.nullcontext() if kind == "FACT" else self._facts_aside():
-            tables = list(super().read_edges(kind, names))
-        yield from tables
+        tables = super().read_edges(kind, names)
+        yield from tables if kind == "FACT" else self._aside(tables)
 
     def stats(self) -> dict[str, Any]:
         if not self._holds():

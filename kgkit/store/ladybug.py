@@ -41,7 +41,7 @@ else:  # readers never need them
     ladybug_write = LazyModule("kgkit.store.ladybug_write")
 
 READ_ROWS = 200_000  # rows a table that read_nodes and read_edges give
-READ_EDGES = 2_000_000  # relationships, or so, that read_edges holds at a time
+READ_AT_ONCE = 1_500_000  # of nodes or relationships, or so, that read_nodes and read_edges hold at a time
 FEW_SEEDS = 200  # up to so many nodes, looking their facts up beats reading all facts
 
 # Statements that a read-only transaction lets pass although they end it, or touch files.
@@ -249,12 +249,16 @@ class LadybugStore(GraphStore):
         later = NODES[label].properties.keys() - have.keys()
         values = ["CAST(NULL AS STRING)" if p in later else f"n.{identifier(p)}" for p in names]
         returned = ", ".join(["n.`id`", *values])
-        where = ""
-        if having is not None:
-            has = f"n.{identifier(having)} IS NOT NULL"
-            where = f" WHERE {has}" if having in have else " WHERE false"
-        found = self._engine.arrow(f"MATCH (n:{identifier(label)}){where} RETURN {returned}")
-        yield from _bounded(found.rename_columns(["id", *names]))
+        has = [] if having is None else [f"n.{identifier(having)} IS NOT NULL"]
+        if has and having not in have:
+            has = ["false"]
+        count = self._engine.count(label)
+        for among in _ranges("n", count, 1 + count // READ_AT_ONCE):
+            where = " AND ".join([*among, *has])
+            found = self._engine.arrow(
+                f"MATCH (n:{identifier(label)}){' WHERE ' + where if where else ''} RETURN {returned}"
+            )
+            yield from _bounded(found.rename_columns(["id", *names]))
 
     def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
         described = ladybug_tables.edge_kind(kind)
@@ -262,14 +266,9 @@ class LadybugStore(GraphStore):
         returned = ", ".join(["a.`id`", "b.`id`", *self._returned(described, names)])
         match = f"MATCH {ladybug_tables.pattern(described)}"
         held = self._engine.rows(f"{match} RETURN count(*)")[0][0]
-        nodes, parts = self._engine.count(described.source), 1 + held // READ_EDGES
-        for part in range(
-            parts
-        ):  # ranges of heads, of which the last has no end, as deleted nodes leave gaps
-            low, high = (at * nodes // parts for at in (part, part + 1))
-            last = part == parts - 1
-            among = f" WHERE offset(id(a)) >= {low}" + ("" if last else f" AND offset(id(a)) < {high}")
-            found = self._engine.arrow(f"{match}{among if parts > 1 else ''} RETURN {returned}")
+        for among in _ranges("a", self._engine.count(described.source), 1 + held // READ_AT_ONCE):
+            where = " AND ".join(among)
+            found = self._engine.arrow(f"{match}{' WHERE ' + where if where else ''} RETURN {returned}")
             yield from _bounded(found.rename_columns(["head", "tail", *names]))
 
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:
@@ -371,6 +370,14 @@ def _distinct_facts(parts: Sequence[EdgeColumns], n: int) -> EdgeColumns:
     none = np.zeros(0, dtype=np.int64)
     rows, _ = last_of_each(ladybug_tables.combine([(source, none), (target, none), (rid, none)])[0])
     return EdgeColumns(source[rows], target[rows], {"rid": rid[rows]})
+
+
+def _ranges(variable: str, nodes: int, parts: int) -> Iterator[list[str]]:
+    """Conditions, to be joined by AND, that part a label's nodes; the last has no end, as deleted ones leave gaps."""
+    for part in range(parts):
+        low, high = (at * nodes // parts for at in (part, part + 1))
+        ends = [f"offset(id({variable})) >= {low}", f"offset(id({variable})) < {high}"]
+        yield ends[part == 0 : 1 if part == parts - 1 else 2]
 
 
 def _bounded(table: pa.Table) -> Iterator[pa.Table]:

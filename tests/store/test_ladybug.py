@@ -538,13 +538,19 @@ def test_relationships_are_read_range_by_range(tmp_path: Path, monkeypatch: pyte
     with LadybugStore(tmp_path / "graph.kg") as store:
         store.upsert_edges("FACT", facts(*told), missing="create")
         store.delete_nodes("Entity", [f"n{i}" for i in range(0, 60, 3)])  # offsets have gaps
-        whole = pa.concat_tables(store.read_edges("FACT")).sort_by("head")
-        monkeypatch.setattr("kgkit.store.ladybug.READ_EDGES", 7)
-        parts = list(store.read_edges("FACT"))
-        monkeypatch.undo()
-    assert len(parts) > 5 and all(len(part) < 60 for part in parts)
-    rows = [sorted(map(str, table.to_pylist())) for table in (whole, pa.concat_tables(parts))]
-    assert rows[0] == rows[1] and len(rows[0]) > 30
+        store.upsert_nodes("Entity", nodes("n1", "n2", "late", name=["One", None, "Late"]))
+
+        def read() -> list[list[pa.Table]]:
+            named = store.read_nodes("Entity", ["name"], having="name")
+            return [list(store.read_edges("FACT")), list(store.read_nodes("Entity")), list(named)]
+
+        whole = read()
+        monkeypatch.setattr("kgkit.store.ladybug.READ_AT_ONCE", 7)
+        parts = read()
+    for once, often in zip(whole, parts, strict=True):
+        assert len(once) == 1 and (len(often) > 5 or len(once[0]) == 2)
+        rows = [sorted(map(str, pa.concat_tables(tables).to_pylist())) for tables in (once, often)]
+        assert rows[0] == rows[1] and len(rows[0]) == len(once[0])
 
 
 def test_heads_that_others_gave_facts_to_are_compared(
