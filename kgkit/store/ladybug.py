@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.lazy import LazyModule, np, pa, pc
 from kgkit.schema import EDGES, NODES, EdgeKind, identifier, is_packed
-from kgkit.store import ladybug_tables, ladybug_vectors
+from kgkit.store import ladybug_known, ladybug_tables, ladybug_vectors
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.port import (
     AlignStats,
@@ -253,8 +253,8 @@ class LadybugStore(GraphStore):
         if has and having not in have:
             has = ["false"]
         count = self._engine.count(label)
-        for among in _ranges("n", count, 1 + count // READ_AT_ONCE):
-            where = " AND ".join([*among, *has])
+        for part in ladybug_known.parts(count, 1 + count // READ_AT_ONCE):
+            where = " AND ".join([*ladybug_known.within("n", *part), *has])
             found = self._engine.arrow(
                 f"MATCH (n:{identifier(label)}){' WHERE ' + where if where else ''} RETURN {returned}"
             )
@@ -266,8 +266,8 @@ class LadybugStore(GraphStore):
         returned = ", ".join(["a.`id`", "b.`id`", *self._returned(described, names)])
         match = f"MATCH {ladybug_tables.pattern(described)}"
         held = self._engine.rows(f"{match} RETURN count(*)")[0][0]
-        for among in _ranges("a", self._engine.count(described.source), 1 + held // READ_AT_ONCE):
-            where = " AND ".join(among)
+        for part in ladybug_known.parts(self._engine.count(described.source), 1 + held // READ_AT_ONCE):
+            where = " AND ".join(ladybug_known.within("a", *part))
             found = self._engine.arrow(f"{match}{' WHERE ' + where if where else ''} RETURN {returned}")
             yield from _bounded(found.rename_columns(["head", "tail", *names]))
 
@@ -370,14 +370,6 @@ def _distinct_facts(parts: Sequence[EdgeColumns], n: int) -> EdgeColumns:
     none = np.zeros(0, dtype=np.int64)
     rows, _ = last_of_each(ladybug_tables.combine([(source, none), (target, none), (rid, none)])[0])
     return EdgeColumns(source[rows], target[rows], {"rid": rid[rows]})
-
-
-def _ranges(variable: str, nodes: int, parts: int) -> Iterator[list[str]]:
-    """Conditions, to be joined by AND, that part a label's nodes; the last has no end, as deleted ones leave gaps."""
-    for part in range(parts):
-        low, high = (at * nodes // parts for at in (part, part + 1))
-        ends = [f"offset(id({variable})) >= {low}", f"offset(id({variable})) < {high}"]
-        yield ends[part == 0 : 1 if part == parts - 1 else 2]
 
 
 def _bounded(table: pa.Table) -> Iterator[pa.Table]:

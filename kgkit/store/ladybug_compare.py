@@ -15,7 +15,7 @@ from kgkit.arrays import Ints
 from kgkit.memory import let_go
 from kgkit.schema import EdgeKind, identifier
 from kgkit.store.ladybug_engine import Engine
-from kgkit.store.ladybug_known import KnownHeads
+from kgkit.store.ladybug_known import KnownHeads, within
 from kgkit.store.ladybug_tables import (
     combine,
     differs,
@@ -69,19 +69,19 @@ class _Comparison:
     def with_ranges(self, parts: int) -> None:
         """Compares all rows, a range of heads at a time."""
         end = int(self._source.max()) + 1
-        ranges = [
-            (f"offset(id(a)) >= {low} AND offset(id(a)) < {high}", low, high)
-            for low, high in pairwise(np.linspace(0, end, parts).astype(np.int64).tolist())
-        ]
+        ranges: list[tuple[int, int | None]] = list(pairwise(np.linspace(0, end, parts).astype(int).tolist()))
         asked = np.ones(len(self._source), dtype=bool)
         if self._complete:
             asked = self.heads.may(self._source)
             if not asked.all():
                 self._are_new(np.flatnonzero(~asked))
         else:
-            ranges.append((f"offset(id(a)) >= {end}", end, end))
-        for among, low, high in ranges:
-            rows = np.flatnonzero((self._source >= low) & (self._source < high) & asked)
+            ranges.append((end, None))
+        for low, high in ranges:
+            among = " AND ".join(within("a", low, high))
+            rows = np.flatnonzero(
+                (self._source >= low) & (self._source < (end if high is None else high)) & asked
+            )
             let_go()  # of the last one
             if len(rows):
                 self.with_stored(rows, among)

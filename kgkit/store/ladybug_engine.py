@@ -98,7 +98,6 @@ class Engine:
         self.known: dict[str, KnownNodes] = {}  # by label; see kgkit.store.ladybug_known
         self.heads: dict[str, KnownHeads] = {}  # by relationship type
         self.all_have_rids = False  # whether that is known of all facts
-        self._filling = False  # whether the last COPY was one that can do with FEW_PAGES
         self._few_pages, self._few = False, FEW_PAGES  # whether pages are few now, and how many bytes that is
         self.parts: tuple[str, ...] = ()  # tables of facts beside FACT; see kgkit.store.ladybug_parts
         try:
@@ -238,14 +237,18 @@ class Engine:
         """Moves the log into the file. Vectors need it every few thousand rows: its cost is super-linear in them."""
         self.rows("CHECKPOINT")
 
-    def make_room(self) -> None:
+    def make_room(self, *, to_write: bool = False) -> None:
         """Lets go of the pages that the engine keeps, when the process holds much.
+
+        A graph with several tables of facts has FEW_PAGES from then on, but `to_write`, which a SET needs, all of them.
 
         Closing moves the log into the file, which takes as long for a few rows as for many: for a COPY, which does the
         same, or before statements over many rows.
         """
-        if not self.in_transaction and resident() > self._most // 2:
-            self._few_pages = self._filling
+        few_pages = bool(self.parts) and not to_write
+        fewer = few_pages and not self._few_pages
+        if not self.in_transaction and (fewer or resident() > self._most // 2):
+            self._few_pages = few_pages
             self._reopen(forget=False)
             let_go()
 
@@ -270,10 +273,10 @@ class Engine:
             rows = left = table.num_rows - at
             name = into()
             if left >= (LARGE if few_pages else REOPEN_FROM) and not self.in_transaction:
-                self._few_pages = self._filling = few_pages
+                self._few_pages = few_pages
                 self._reopen()
             else:
-                self.make_room()
+                self.make_room(to_write=not few_pages)
             if left >= LARGE:
                 let_go()
             if not self.in_transaction:

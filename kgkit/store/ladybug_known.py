@@ -8,6 +8,7 @@ it is, and as many nodes as are known are all there are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kgkit.lazy import np, pa
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from kgkit.arrays import Bools, Ints
     from kgkit.store.ladybug_engine import Engine
 
-SCAN_RATIO = 12  # reading a whole table beats looking ids up when there are more than 1/12 of its rows
-MOST = 2_000_000  # nodes, at some 50 bytes each: more are asked for by the key index, some 300,000 a second
+SCAN_RATIO = 12  # reading a range of nodes beats looking ids up when there are more than 1/12 of them
+PASS_RATIO = 500  # how many nodes can be passed over while one is looked up
+MOST = 2_000_000  # nodes, at some 50 bytes each: of more, none are kept
+READ_ROWS = 1_000_000  # nodes that are read at once, where they are not kept
+# The key index touches a page for each id: 260 MB for so many of ten million nodes.
+ASK_ROWS = 100_000
 
 
 class KnownNodes:
@@ -76,35 +81,81 @@ class KnownHeads:
         return found
 
 
-def scan_pays(asked: int, count: int) -> bool:
-    """Whether reading all `count` nodes beats looking some up, and there is room for them."""
-    return asked * SCAN_RATIO > count and count <= MOST
+def within(variable: str, low: int, high: int | None) -> list[str]:
+    """Conditions, to be joined by AND: the node's offset is at least `low`, and below `high` where that is given.
+
+    The engine reads nothing of the nodes without, whatever it reads of those within.
+    """
+    offset = f"offset(id({variable}))"
+    return [f"{offset} >= {low}"] * (low > 0) + [f"{offset} < {high}" for _ in [high] if high is not None]
+
+
+def scan_pays(engine: Engine, label: str, offsets: Ints) -> bool:
+    """Whether reading all nodes in the range of some, int64 [N > 0], beats looking these up by id.
+
+    Finding the range takes a look at the number of each node, wherever the range is.
+    """
+    span = int(offsets.max()) + 1 - int(offsets.min())
+    return len(offsets) * SCAN_RATIO > span and len(offsets) * PASS_RATIO > engine.count(label)
+
+
+def parts(nodes: int, parts: int) -> Iterator[tuple[int, int | None]]:
+    """Ranges of offsets for `within` that part a label's nodes; the last has no end, as deleted ones leave gaps."""
+    for part in range(parts):
+        low, high = (at * nodes // parts for at in (part, part + 1))
+        yield low, None if part == parts - 1 else high
 
 
 def offsets_of_ids(engine: Engine, label: str, ids: pa.Array) -> Ints:
     """The engine's offsets of distinct ids, string [N]: int64 [N], -1 for those that are no nodes of the label."""
     count = engine.count(label)
-    many = scan_pays(len(ids), count)
+    many = len(ids) * SCAN_RATIO > count
     if count > MOST:
         engine.known.pop(label, None)
     # Within a transaction new nodes have offsets for the time being.
     if engine.in_transaction or engine.read_only or count > MOST or not (many or label in engine.known):
-        return _asked(engine, label, ids, many)
+        return _asked(engine, label, ids, count if many else None)
     return engine.known.setdefault(label, KnownNodes(label)).find(engine, ids, count)
 
 
-def _asked(engine: Engine, label: str, ids: pa.Array, many: bool) -> Ints:
-    """The same, with nothing kept."""
-    if many:
-        known = KnownNodes(label)
-        return known.find(engine, ids, engine.count(label))
-    found = engine.arrow(
-        f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) RETURN c0, offset(id(n))",
-        {"t": pa.table({"c0": ids})},
-    )
+def _asked(engine: Engine, label: str, ids: pa.Array, count: int | None) -> Ints:
+    """The same, with nothing kept: of `count` nodes all are read, else some are looked up."""
     asked = IdSet()
     asked.add(ids)
-    offsets = np.full(len(ids), -1, dtype=np.int64)
-    if found.num_rows:
-        offsets[asked.find(found.column(0))] = np.asarray(found.column(1), dtype=np.int64)
-    return offsets
+    offsets = np.full(len(ids) + 1, -1, dtype=np.int64)  # the last is of nodes that nobody asks for
+    if count is not None:
+        for part in parts(count, 1 + count // READ_ROWS):
+            where = " AND ".join(within("n", *part))
+            found = engine.arrow(
+                f"MATCH (n:{identifier(label)}){' WHERE ' + where if where else ''} RETURN n.`id`, offset(id(n))",
+                never_null=True,
+            )
+            offsets[asked.find(found.column(0))] = np.asarray(found.column(1), dtype=np.int64)
+            del found  # before the next are read
+    else:
+        for start in range(0, len(ids), ASK_ROWS):
+            found = engine.arrow(
+                f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) RETURN c0, offset(id(n))",
+                {"t": pa.table({"c0": ids.slice(start, ASK_ROWS)})},
+            )
+            if found.num_rows:
+                offsets[asked.find(found.column(0))] = np.asarray(found.column(1), dtype=np.int64)
+    return offsets[:-1]
+
+
+def properties_at(engine: Engine, label: str, ids: pa.Array, offsets: Ints, names: Sequence[str]) -> pa.Table:
+    """Properties of nodes by their distinct ids, string [N > 0], and the engine's offsets of them, int64 [N]."""
+    returned = ", ".join(["offset(id(n))", *(f"n.{identifier(name)}" for name in names)])
+    low, end = int(offsets.min()), int(offsets.max()) + 1
+    if end - low <= MOST and scan_pays(engine, label, offsets):
+        among = " AND ".join(within("n", low, end))
+        found = engine.arrow(f"MATCH (n:{identifier(label)}) WHERE {among} RETURN {returned}")
+    else:
+        found = engine.arrow(
+            f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) RETURN {returned}",
+            {"t": pa.table({"c0": ids})},
+        )
+    found = found.rename_columns(["", *names])
+    at = np.asarray(found[""], dtype=np.int64)
+    order = np.argsort(at)
+    return found.select(list(names)).take(pa.array(order[np.searchsorted(at, offsets, sorter=order)]))
