@@ -14,18 +14,20 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kgkit.arrays import Array, Ints
+from kgkit.arrays import Array, Bools, Ints
 from kgkit.schema import EDGES
 from kgkit.store import ladybug_write
 from kgkit.store.ladybug import LadybugStore
 from kgkit.store.ladybug_engine import Engine
+from kgkit.store.ladybug_known import ids_and_offsets
 from kgkit.store.port import NodeIndex, WriteStats
 from kgkit.store.rows import last_of_each
 
@@ -34,25 +36,64 @@ _PLAIN = {"head", "tail", "relation", "source"}
 # A fact as one number: the engine's offsets of head and tail, and the relation's rid.
 _NODE_BITS, _RELATION_BITS = 25, 13
 _RECORD = np.dtype([("fact", "<i8"), ("source", "<u2")])  # source 0: none
+BLOCK_ROWS = 1_000_000  # that are moved for a fact that comes between them
 READ_ROWS = 1_000_000  # rows a table that read_edges gives
+MOST = 10_000_000  # facts that wait, at 10 bytes each; more go into the engine, which then fills a table for every million
+
+
+class _Block(NamedTuple):
+    """Facts, int64 [N] sorted and distinct, and the codes of their sources, uint16 [N]."""
+
+    facts: Ints
+    source: Array
+
+    def places(self, facts: Ints) -> tuple[Ints, Bools]:
+        """Where others are, or would be, int64 [M], and whether they are there, bool [M]."""
+        at = np.searchsorted(self.facts, facts)
+        if len(self.facts) == 0:
+            return at, np.zeros(len(facts), dtype=bool)
+        there: Bools = self.facts[np.minimum(at, len(self.facts) - 1)] == facts
+        return at, there
+
+    def parts(self, most: int) -> Iterator[_Block]:
+        """The same in parts of one size, of `most` rows at most; nothing of none."""
+        n = len(self.facts)
+        cuts = np.linspace(0, n, 1 - (-n // most)).astype(np.int64).tolist()
+        return (_Block(self.facts[low:high], self.source[low:high]) for low, high in pairwise(cuts))
+
+    def copy(self) -> _Block:
+        """Arrays of its own."""
+        return _Block(self.facts.copy(), self.source.copy())
+
+    def columns(self) -> tuple[Ints, Ints, Ints, Array]:
+        """Offsets of heads and tails, rids, codes of sources."""
+        tails = (self.facts >> _RELATION_BITS) & ((1 << _NODE_BITS) - 1)
+        heads, rids = self.facts >> (_NODE_BITS + _RELATION_BITS), self.facts & ((1 << _RELATION_BITS) - 1)
+        return heads, tails, rids, self.source
 
 
 class WaitingFacts:
-    """Facts in memory, sorted, and in an append-only file, of which a kill may cut off the last record."""
+    """Facts in memory, sorted, and in an append-only file, of which a kill may cut off the last record.
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._names = path, path.with_name(path.name + ".sources")
+    They are held in blocks of at most `most` rows, in order, of which one at a time is written anew for what comes.
+    """
+
+    def __init__(self, path: Path, most: int = BLOCK_ROWS) -> None:
+        self._path, self._names, self._most = path, path.with_name(path.name + ".sources"), most
         lines = self._names.read_text(encoding="utf-8").splitlines() if self._names.exists() else []
         self.sources: list[str | None] = [None, *(json.loads(line) for line in lines)]
+        self._blocks: list[_Block] = []
         size = path.stat().st_size if path.exists() else 0
-        held = np.fromfile(path, _RECORD, size // _RECORD.itemsize) if size else np.zeros(0, _RECORD)
-        if size % _RECORD.itemsize:
-            os.truncate(path, held.nbytes)
-        rows, self.facts = last_of_each(held["fact"].astype(np.int64))
-        self.source: Array = held["source"][rows]
+        whole = size - size % _RECORD.itemsize
+        if whole < size:
+            os.truncate(path, whole)
+        for at in range(0, whole, most * _RECORD.itemsize):
+            held = np.fromfile(path, _RECORD, most, offset=at)
+            rows, facts = last_of_each(held["fact"].astype(np.int64))
+            self._take(_Block(facts, held["source"][rows]))
 
     def __len__(self) -> int:
-        return len(self.facts)
+        return sum(len(block.facts) for block in self._blocks)
 
     def code(self, name: str | None) -> int:
         """The number of a source's name, which is kept before any fact of it."""
@@ -64,37 +105,61 @@ class WaitingFacts:
 
     def add(self, facts: Ints, source: Array) -> int:
         """Takes facts, int64 [N] sorted and distinct, with their sources' codes; returns how many are new."""
-        if len(facts) == 0:
-            return 0
-        at = np.searchsorted(self.facts, facts)
-        there = np.zeros(len(facts), dtype=bool)
-        if len(self.facts):
-            there = self.facts[np.minimum(at, len(self.facts) - 1)] == facts
-        changed = np.flatnonzero(there)
-        changed = changed[(source[changed] != 0) & (source[changed] != self.source[at[changed]])]
-        told = np.concatenate([np.flatnonzero(~there), changed])
-        record = np.zeros(len(told), _RECORD)
-        record["fact"], record["source"] = facts[told], source[told]
+        untold = [np.zeros(0, dtype=bool)]
+        for block, given in self._by_block(_Block(facts, source)):
+            at, there = block.places(given.facts)
+            codes = given.source[there]
+            there[there] = (codes == 0) | (codes == block.source[at[there]])
+            untold.append(~there)
+        new = np.flatnonzero(np.concatenate(untold))
+        record = np.zeros(len(new), _RECORD)
+        record["fact"], record["source"] = facts[new], source[new]
         with self._path.open("ab") as file:
             file.write(record.tobytes())
             file.flush()
             os.fsync(file.fileno())
-        self.source[at[changed]] = source[changed]
-        self.source = np.insert(self.source, at[~there], source[~there])
-        self.facts = np.insert(self.facts, at[~there], facts[~there])
-        return int((~there).sum())
+        return self._take(_Block(facts[new], source[new]))
 
-    def columns(self, rows: slice) -> tuple[Ints, Ints, Ints, Array]:
-        """Offsets of heads, tails, rids and codes of sources, of some rows in the order of the heads."""
-        facts = self.facts[rows]
-        tails = (facts >> _RELATION_BITS) & ((1 << _NODE_BITS) - 1)
-        heads, rids = facts >> (_NODE_BITS + _RELATION_BITS), facts & ((1 << _RELATION_BITS) - 1)
-        return heads, tails, rids, self.source[rows]
+    def _by_block(self, given: _Block) -> list[tuple[_Block, _Block]]:
+        """Each block, and what of `given` belongs there."""
+        blocks = self._blocks or [_Block(given.facts[:0], given.source[:0])]
+        first = np.array([block.facts[0] for block in blocks[1:]], dtype=np.int64)
+        cuts = [0, *np.searchsorted(given.facts, first).tolist(), len(given.facts)]
+        parts = (_Block(given.facts[low:high], given.source[low:high]) for low, high in pairwise(cuts))
+        return list(zip(blocks, parts, strict=True))
+
+    def _take(self, taken: _Block) -> int:
+        """Puts facts among the others, or their sources in the place of what these had; returns how many are new."""
+        blocks: list[_Block] = []
+        new = 0
+        for block, given in self._by_block(taken):
+            at, there = block.places(given.facts)
+            block.source[at[there]] = given.source[there]
+            if not there.all():
+                new += int((~there).sum())
+                facts = np.insert(block.facts, at[~there], given.facts[~there])
+                block = _Block(facts, np.insert(block.source, at[~there], given.source[~there]))
+            # A part of a block, unlike a block, would keep all of it in memory.
+            whole = len(block.facts) <= self._most
+            blocks += block.parts(self._most) if whole else map(_Block.copy, block.parts(self._most))
+        self._blocks = blocks
+        return new
+
+    def parts(self, rows: int) -> Iterator[tuple[Ints, Ints, Ints, Array]]:
+        """Offsets of heads and tails, rids, codes of sources, of all facts in the order of the heads, some at a time."""
+        for block in self._blocks:
+            yield from (part.columns() for part in block.parts(rows))
+
+    def drain(self) -> Iterator[tuple[Ints, Ints, Ints, Array]]:
+        """The same from the end on, a block at a time, which is out of memory once the next one is asked for."""
+        while self._blocks:
+            yield self._blocks[-1].columns()
+            self._blocks.pop()
 
     def clear(self) -> None:
         """Forgets all facts."""
         self._path.unlink(missing_ok=True)
-        self.facts, self.source = self.facts[:0], self.source[:0]
+        self._blocks = []
 
 
 @dataclass(frozen=True)
@@ -141,11 +206,10 @@ class GatheringStore(LadybugStore):
         self._settled = True
         with self._facts_aside(), engine.exclusive():
             names = self._names(engine)
-            for start in range(0, len(self._waiting), 4 * READ_ROWS):
-                rows = slice(start, start + 4 * READ_ROWS)
-                heads, tails, _, _ = self._waiting.columns(rows)
-                columns = self._table(rows, names)
-                ladybug_write.merge_edges(engine, _FACT, pa.table(columns), heads, tails)
+            for part in self._waiting.drain():
+                table = pa.table(self._table(part, names))
+                ladybug_write.merge_edges(engine, _FACT, table, part[0], part[1])
+                del table
         self._waiting.clear()
 
     # -- in ------------------------------------------------------------------------------------------------------
@@ -171,11 +235,13 @@ class GatheringStore(LadybugStore):
         return super().upsert_edges(kind, table, missing=missing) if added is None else added + found[3]
 
     def _wait(self, engine: Engine, table: pa.Table, source: Ints, target: Ints) -> WriteStats | None:
-        """Facts with known ends, among those that wait; None when they are too many to be told in one number."""
+        """Facts with known ends, among those that wait; None when these are too many, or cannot be told in one number."""
         if table.num_rows == 0:
             return WriteStats()
         rids = ladybug_write.relation_codes(engine, table["relation"].combine_chunks())
         if max(source.max(), target.max()) >= 1 << _NODE_BITS or rids.max() >= 1 << _RELATION_BITS:
+            return None
+        if len(self._waiting) + table.num_rows > MOST:
             return None
         codes = np.zeros(table.num_rows, dtype=np.uint16)
         if "source" in table.column_names:
@@ -219,8 +285,8 @@ class GatheringStore(LadybugStore):
         if kind == "FACT" and self._holds() and set(names) <= _PLAIN:
             with self._facts_aside():
                 known = self._names(self._engine)
-            for start in range(0, len(self._waiting), READ_ROWS):
-                columns = self._table(slice(start, start + READ_ROWS), known)
+            for part in self._waiting.parts(READ_ROWS):
+                columns = self._table(part, known)
                 yield pa.table({name: columns[name] for name in ("head", "tail", *names)})
             return
         tables = super().read_edges(kind, names)
@@ -232,22 +298,28 @@ class GatheringStore(LadybugStore):
         with self._facts_aside():
             found = super().stats()
             relations = _relations(self._engine)
-        counts = np.bincount(self._waiting.columns(slice(None))[2], minlength=len(relations)).tolist()
+        counts = np.zeros(len(relations), dtype=np.int64)
+        for _, _, rids, _ in self._waiting.parts(READ_ROWS):
+            counts += np.bincount(rids, minlength=len(relations))
         found["relationships"]["FACT"] = len(self._waiting)
-        found["relations"] = {name: n for name, n in sorted(zip(relations, counts, strict=True)) if n}
+        found["relations"] = {
+            name: n for name, n in sorted(zip(relations, counts.tolist(), strict=True)) if n
+        }
         return found
 
     def _names(self, engine: Engine) -> _Names:
-        found = engine.arrow("MATCH (n:Entity) RETURN n.`id`, offset(id(n))", never_null=True)
-        offsets = np.asarray(found.column(1), dtype=np.int64)
-        row = np.zeros(1 + int(offsets.max(initial=-1)), dtype=np.int32)
-        row[offsets] = np.arange(len(offsets))
-        ids = pa.concat_arrays([pa.array([], pa.string()), *found.column(0).chunks])
-        return _Names(row, ids, pa.array(_relations(engine), pa.string()))
+        ids, offsets = [pa.array([], pa.string())], [np.zeros(0, dtype=np.int64)]
+        for found in ids_and_offsets(engine, "Entity"):
+            ids += found.column(0).chunks
+            offsets.append(np.asarray(found.column(1), dtype=np.int64))
+        at = np.concatenate(offsets)
+        row = np.zeros(1 + int(at.max(initial=-1)), dtype=np.int32)
+        row[at] = np.arange(len(at))
+        return _Names(row, pa.concat_arrays(ids), pa.array(_relations(engine), pa.string()))
 
-    def _table(self, rows: slice, names: _Names) -> dict[str, pa.Array]:
+    def _table(self, part: tuple[Ints, Ints, Ints, Array], names: _Names) -> dict[str, pa.Array]:
         """Columns head, tail, relation, source of some waiting facts, as dictionaries."""
-        heads, tails, rids, codes = self._waiting.columns(rows)
+        heads, tails, rids, codes = part
         sources = pa.array([name or "" for name in self._waiting.sources])
         of = pa.DictionaryArray.from_arrays
         return {

@@ -100,8 +100,10 @@ class Engine:
         self.all_have_rids = False  # whether that is known of all facts
         self._few_pages, self._few = False, FEW_PAGES  # whether pages are few now, and how many bytes that is
         self.parts: tuple[str, ...] = ()  # tables of facts beside FACT; see kgkit.store.ladybug_parts
+        self._large = False  # whether nodes are known to be many
         try:
             self._database = self._open_database()
+            self._large = bool(self.parts)
         except BaseException:
             self._unlock()
             raise
@@ -240,12 +242,12 @@ class Engine:
     def make_room(self, *, to_write: bool = False) -> None:
         """Lets go of the pages that the engine keeps, when the process holds much.
 
-        A graph with several tables of facts has FEW_PAGES from then on, but `to_write`, which a SET needs, all of them.
+        A graph of many nodes has FEW_PAGES from then on, but `to_write`, which a SET needs, all of them.
 
         Closing moves the log into the file, which takes as long for a few rows as for many: for a COPY, which does the
         same, or before statements over many rows.
         """
-        few_pages = bool(self.parts) and not to_write
+        few_pages = self._large and not to_write
         fewer = few_pages and not self._few_pages
         if not self.in_transaction and (fewer or resident() > self._most // 2):
             self._few_pages = few_pages
@@ -268,6 +270,7 @@ class Engine:
         with FEW_PAGES, where nodes are many.
         """
         few_pages = few_pages and keys >= MANY_NODES
+        self._large = self._large or few_pages
         at = 0
         while at < table.num_rows:
             rows = left = table.num_rows - at

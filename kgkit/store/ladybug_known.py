@@ -114,24 +114,19 @@ def offsets_of_ids(engine: Engine, label: str, ids: pa.Array) -> Ints:
         engine.known.pop(label, None)
     # Within a transaction new nodes have offsets for the time being.
     if engine.in_transaction or engine.read_only or count > MOST or not (many or label in engine.known):
-        return _asked(engine, label, ids, count if many else None)
+        return _asked(engine, label, ids, many)
     return engine.known.setdefault(label, KnownNodes(label)).find(engine, ids, count)
 
 
-def _asked(engine: Engine, label: str, ids: pa.Array, count: int | None) -> Ints:
-    """The same, with nothing kept: of `count` nodes all are read, else some are looked up."""
+def _asked(engine: Engine, label: str, ids: pa.Array, many: bool) -> Ints:
+    """The same, with nothing kept: with `many` all nodes are read, else these are looked up."""
     asked = IdSet()
     asked.add(ids)
     offsets = np.full(len(ids) + 1, -1, dtype=np.int64)  # the last is of nodes that nobody asks for
-    if count is not None:
-        for part in parts(count, 1 + count // READ_ROWS):
-            where = " AND ".join(within("n", *part))
-            found = engine.arrow(
-                f"MATCH (n:{identifier(label)}){' WHERE ' + where if where else ''} RETURN n.`id`, offset(id(n))",
-                never_null=True,
-            )
+    if many:
+        for found in ids_and_offsets(engine, label):
             offsets[asked.find(found.column(0))] = np.asarray(found.column(1), dtype=np.int64)
-            del found  # before the next are read
+            del found  # before others are read
     else:
         for start in range(0, len(ids), ASK_ROWS):
             found = engine.arrow(
@@ -141,6 +136,17 @@ def _asked(engine: Engine, label: str, ids: pa.Array, count: int | None) -> Ints
             if found.num_rows:
                 offsets[asked.find(found.column(0))] = np.asarray(found.column(1), dtype=np.int64)
     return offsets[:-1]
+
+
+def ids_and_offsets(engine: Engine, label: str) -> Iterator[pa.Table]:
+    """Ids of all nodes of a label and the engine's offsets of them, some at a time."""
+    count = engine.count(label)
+    for part in parts(count, 1 + count // READ_ROWS):
+        where = " AND ".join(within("n", *part))
+        yield engine.arrow(
+            f"MATCH (n:{identifier(label)}){' WHERE ' + where if where else ''} RETURN n.`id`, offset(id(n))",
+            never_null=True,
+        )
 
 
 def properties_at(engine: Engine, label: str, ids: pa.Array, offsets: Ints, names: Sequence[str]) -> pa.Table:

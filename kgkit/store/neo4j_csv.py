@@ -1,8 +1,9 @@
 """A graph, read through the port, as the CSV files that Neo4j's offline importer takes.
 
 Nodes are numbered here from 0 on, in the files' order. These numbers are the importer's own for them ("actual"), so that
-it keeps no table of ids, and looks none up for the ends of relationships: a fifth of its time. A text is quoted and a
-null is not, which is how the importer tells an empty text from none.
+it keeps no table of ids, and looks none up for the ends of relationships: a fifth of its time. That table is here
+instead, so where it would be large the files tell ids, and the importer finds the nodes. A text is quoted and a null is
+not, which is how the importer tells an empty text from none.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from kgkit.store.port import GraphStore
 
 BETWEEN = "\x1f"  # elements of a list, labels of a node: the separator that ASCII has for it
 _OTHERWISE = "--bulk never writes it over Bolt"
+NUMBERED = 2_000_000  # nodes that are numbered at most, at some 70 bytes each
 _SCALARS = {"string": pa.string(), "long": pa.int64(), "double": pa.float64(), "boolean": pa.bool_()}
 
 
@@ -37,6 +39,7 @@ class Export:
 
     files: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
+    numbered: bool = True
     nodes: int = 0
     relationships: int = 0
     properties: int = 0
@@ -46,7 +49,8 @@ class Export:
 
     def arguments(self) -> list[str]:
         """Of `database import full`, to be run in the files' folder."""
-        out = ["--id-type=actual", f"--array-delimiter=U+{ord(BETWEEN):04X}", *self.files]
+        id_type = "actual" if self.numbered else "string"
+        out = [f"--id-type={id_type}", f"--array-delimiter=U+{ord(BETWEEN):04X}", *self.files]
         out.append(f"--read-buffer-size={max(4 << 20, 4 * self.longest)}")
         if self.multiline:
             out += [f"--multiline-fields={','.join(self.multiline)}", "--multiline-fields-format=v2"]
@@ -61,17 +65,16 @@ def export(
     `report` hears of every label and type once it is written. Raises StoreError for values that a CSV file cannot
     say, and for names that cannot be relationship types.
     """
-    done = Export()
-    ids: dict[str, pa.Array] = {}
-    first: dict[str, int] = {}
+    counts = source.stats()["nodes"]
+    done = Export(numbered=sum(counts.get(label, 0) for label in NODES) <= NUMBERED)
+    found: dict[str, _Numbers | _Ids] = {}
     for label in NODES:
         tables = _settings(source, relationship_types) if label == "Kgkit" else source.read_nodes(label)
-        first[label] = done.nodes
-        ids[label] = _nodes(done, folder, label, tables)
+        found[label] = _nodes(done, folder, label, tables)
         report(label, done.rows.get(label, 0))
     rids = _rids(source)
     for kind in EDGES.values():
-        ends = _Ends(ids[kind.source], first[kind.source]), _Ends(ids[kind.target], first[kind.target])
+        ends = found[kind.source], found[kind.target]
         native = relationship_types == "native" and kind.type == "FACT"
         tables = (_edges(t, kind.type, ends, rids, native) for t in _large(source.read_edges(kind.type)))
         option = "--relationships=" if native else f"--relationships={kind.type}="
@@ -92,14 +95,17 @@ def _settings(source: GraphStore, relationship_types: str) -> Iterator[pa.Table]
     yield pa.table({"id": list(merged), "value": pa.array(list(merged.values()), pa.string())})
 
 
-def _nodes(done: Export, folder: Path, label: str, tables: Iterable[pa.Table]) -> pa.Array:
-    """Writes the nodes of a label, numbered from `done.nodes` on; returns their ids in that order."""
+def _nodes(done: Export, folder: Path, label: str, tables: Iterable[pa.Table]) -> _Numbers | _Ids:
+    """Writes the nodes of a label, numbered from `done.nodes` on; returns how relationships tell them."""
     ids: list[pa.Array] = [pa.array([], pa.string())]
+    first = done.nodes
 
     def columns() -> Iterator[pa.Table]:
         for table in _short(tables):
-            ids.append(plain_column(table, "id").cast(pa.string()))
-            out = {":ID": pa.array(np.arange(done.nodes, done.nodes + table.num_rows))}
+            out: dict[str, pa.Array] = {}
+            if done.numbered:
+                ids.append(plain_column(table, "id").cast(pa.string()))
+                out[":ID"] = pa.array(np.arange(done.nodes, done.nodes + table.num_rows))
             done.nodes += table.num_rows
             if label == "Entity":
                 item = (
@@ -111,6 +117,8 @@ def _nodes(done: Export, folder: Path, label: str, tables: Iterable[pa.Table]) -
             for name in table.column_names:
                 identifier(name)
                 header, column = _column(f"{label}.{name}", plain_column(table, name))
+                if name == "id" and not done.numbered:
+                    header = f"ID({label})"
                 out[f"{name}:{header}"] = column
                 if header == "float[]":
                     done.vectors.add((label, name))
@@ -120,7 +128,7 @@ def _nodes(done: Export, folder: Path, label: str, tables: Iterable[pa.Table]) -
             yield pa.table(out)
 
     _write(done, folder, label, "--nodes=" if label == "Entity" else f"--nodes={label}=", columns())
-    return pa.concat_arrays(ids)
+    return _Numbers(pa.concat_arrays(ids), first) if done.numbered else _Ids(label)
 
 
 def _short(tables: Iterable[pa.Table], most: int = 32 << 20) -> Iterator[pa.Table]:
@@ -202,19 +210,36 @@ def _packed(column: pa.Array) -> pa.Array:
 # -- relationships -----------------------------------------------------------------------------------------------
 
 
-class _Ends:
+class _Ids:
+    """Ends of relationships as ids, which the importer looks up among those of a label."""
+
+    def __init__(self, label: str) -> None:
+        self.space = f"({label})"
+
+    def told(self, table: pa.Table, name: str, kind: str) -> pa.Array:
+        """string [E]. Raises StoreError for ends without an id."""
+        return _all_valid(plain_column(table, name).cast(pa.string()), kind)
+
+
+def _all_valid(ends: pa.Array, kind: str) -> pa.Array:
+    if ends.null_count:
+        raise StoreError(f"{ends.null_count:,} relationships {kind} have an end without an id")
+    return ends
+
+
+class _Numbers:
     """From the ids at one end of relationships to the numbers of their nodes. ids: string [N]; first: of ids[0]."""
+
+    space = ""
 
     def __init__(self, ids: pa.Array, first: int) -> None:
         self._ids, self._first = ids, first
         self._dictionary = self._rows = pa.array([], pa.string())
 
-    def numbers(self, column: pa.ChunkedArray, kind: str) -> pa.Array:
+    def told(self, table: pa.Table, name: str, kind: str) -> pa.Array:
         """int64 [E]. Raises StoreError for ids of no node."""
-        parts = [self._chunk(chunk) for chunk in column.chunks]
-        rows = pa.concat_arrays([pa.array([], pa.int32()), *parts])
-        if rows.null_count:
-            raise StoreError(f"{rows.null_count:,} relationships {kind} have an end without an id")
+        parts = [self._chunk(chunk) for chunk in table[name].chunks]
+        rows = _all_valid(pa.concat_arrays([pa.array([], pa.int32()), *parts]), kind)
         return pc.add(rows.cast(pa.int64()), self._first)
 
     def _chunk(self, ids: pa.Array) -> pa.Array:
@@ -236,11 +261,15 @@ def _rids(source: GraphStore) -> tuple[pa.Array, pa.Array]:
 
 
 def _edges(
-    table: pa.Table, kind: str, ends: tuple[_Ends, _Ends], rids: tuple[pa.Array, pa.Array], native: bool
+    table: pa.Table,
+    kind: str,
+    ends: tuple[_Numbers | _Ids, _Numbers | _Ids],
+    rids: tuple[pa.Array, pa.Array],
+    native: bool,
 ) -> pa.Table:
     out = {}
     for header, name, end in ((":START_ID", "head", ends[0]), (":END_ID", "tail", ends[1])):
-        out[header] = end.numbers(table[name], kind)
+        out[header + end.space] = end.told(table, name, kind)
     for name in table.column_names:
         if name in ("head", "tail", "rid"):
             continue

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from kgkit.store.gathering import GatheringStore
+from kgkit.store.gathering import GatheringStore, WaitingFacts
 from kgkit.store.ladybug import LadybugStore
 from kgkit.testing.contract_write import facts, nodes
 from kgkit.testing.graph_dump import dump
@@ -56,6 +57,43 @@ def test_facts_wait_and_read_as_those_of_an_embedded_graph(tmp_path: Path) -> No
 
 
 _TEXTS = pa.schema([(name, pa.string()) for name in ("head", "tail", "relation", "source")])
+
+
+@pytest.mark.parametrize("most", [1, 7, 1000])
+def test_facts_wait_in_blocks_as_in_a_dict(tmp_path: Path, most: int) -> None:
+    rng = np.random.default_rng(0)
+    waiting, expected = WaitingFacts(tmp_path / "facts", most), dict[int, int]()
+    for _ in range(12):
+        facts = np.unique(rng.integers(0, 150, 40)) << 13  # tails
+        source = rng.integers(0, 3, len(facts)).astype(np.uint16)
+        new = set(facts.tolist()) - set(expected)
+        assert waiting.add(facts, source) == len(new)
+        expected |= {f: s for f, s in zip(facts.tolist(), source.tolist(), strict=True) if s or f in new}
+        assert len(waiting) == len(expected)
+        for held in (waiting, WaitingFacts(tmp_path / "facts", most)):
+            parts = list(held.parts(5))
+            found = [(tail << 13, source) for _, tails, _, codes in parts
+                     for tail, source in zip(tails.tolist(), codes.tolist(), strict=True)]  # fmt: skip
+            assert found == sorted(expected.items())
+            assert all(0 < len(part[0]) <= min(5, most) for part in parts)
+    tails = [part[1].tolist() for part in waiting.drain()]
+    assert [tail << 13 for block in reversed(tails) for tail in block] == sorted(expected)
+    assert len(waiting) == 0 and len(WaitingFacts(tmp_path / "facts", most)) == len(expected)
+
+
+@pytest.mark.parametrize("most", [0, 60, 120])
+def test_more_facts_than_may_wait_go_into_the_engine(
+    tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgkit.store.gathering.MOST", most)
+    with LadybugStore(tmp_path / "plain.kg") as plain, GatheringStore(tmp_path / "graph.kg") as store:
+        for each in (plain, store):
+            for at in range(0, len(ROWS), 50):
+                each.upsert_edges("FACT", _told("b", *ROWS[at : at + 50]), missing="create")
+            each.upsert_edges("FACT", _told("a", *ROWS[20:90]), missing="create")
+        assert not (tmp_path / "graph.kg.facts").exists()
+        assert store.stats() == plain.stats()
+        assert dump(store) == dump(plain)
 
 
 @pytest.mark.parametrize("cut", [1, 9])

@@ -3,6 +3,7 @@ store that was opened anew."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,46 @@ def test_after_a_transaction_that_failed(tmp_path: Path) -> None:
         check(store)
         store.upsert_nodes("Entity", nodes(["e"]))
         check(store)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"ladybug_known.PASS_RATIO": 0},
+        {"ladybug_known.PASS_RATIO": 0, "ladybug_write.FAR_ROWS": 2, "ladybug_engine.LARGE": 4},
+        {"ladybug_known.SCAN_RATIO": 1, "ladybug_write.UPDATE_ROWS": 40, "ladybug_write.FAR_ROWS": 9},
+        {"ladybug_known.SCAN_RATIO": 1 << 20, "ladybug_write.UPDATE_ROWS": 7},
+        {"ladybug_known.MOST": 50, "ladybug_known.READ_ROWS": 30, "ladybug_known.ASK_ROWS": 3},
+        {"ladybug_known.MOST": 50, "ladybug_known.SCAN_RATIO": 0, "ladybug_known.ASK_ROWS": 3},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("within", [False, True], ids=["", "transaction"])
+def test_nodes_are_updated_whatever_way_they_are_found(
+    tmp_path: Path, bounds: dict[str, int], within: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in bounds.items():
+        monkeypatch.setattr(f"kgkit.store.{name}", value)
+    rng = np.random.default_rng(0)
+    expected: dict[str, dict[str, object]] = {}
+    with LadybugStore(tmp_path / "g") as store:
+        for step in range(12):
+            ids = [f"n{i}" for i in rng.permutation(400)[: int(rng.integers(1, 200))]] + ["n0", "n0"]
+            names = [None if rng.random() < 0.3 else f"name {step} {rng.integers(3)}" for _ in ids]
+            sizes = [None if rng.random() < 0.3 else int(rng.integers(3)) for _ in ids]
+            table = pa.table(
+                {"id": ids, "name": pa.array(names, pa.string()), "size": pa.array(sizes, pa.int64())}
+            )
+            with store._writer.transaction() if within else contextlib.nullcontext():
+                written = store.upsert_nodes("Entity", table)
+            last = {row["id"]: row for row in table.to_pylist()}
+            assert written.created == len(last.keys() - expected.keys())
+            assert written.created + written.matched == len(last)
+            for id, row in last.items():
+                held = expected.setdefault(id, {"name": None, "size": None})
+                held |= {k: v for k, v in row.items() if k != "id" and v is not None}
+            if step == 5:
+                store.delete_nodes("Entity", [id for id in expected if id.endswith("3")])
+                expected = {id: row for id, row in expected.items() if not id.endswith("3")}
+            found = store.query("MATCH (n:Entity) RETURN n.id, n.name, n.size").rows
+            assert {id: {"name": name, "size": size} for id, name, size in found} == expected

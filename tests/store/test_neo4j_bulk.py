@@ -198,6 +198,22 @@ def test_a_copy_is_the_same_as_over_bolt(laptop: GraphStore, home: Path, neo4j_s
         assert [path.name for path in (home / "bulk").iterdir()] == ["lock"]
 
 
+@pytest.mark.slow
+@pytest.mark.neo4j
+@pytest.mark.timeout(240)
+def test_a_copy_whose_ends_the_importer_finds_is_the_same(
+    laptop: GraphStore, home: Path, neo4j_store: Neo4jStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgkit.store.neo4j_csv.NUMBERED", 0)
+    copy_graph(laptop, neo4j_store)
+    with open_store("neo4j-managed") as store:
+        store.clear()
+        copy_graph(laptop, store, bulk="always")
+        assert _whole(store) == _whole(neo4j_store)
+        assert extract(store).fingerprint == extract(neo4j_store).fingerprint
+        store.clear()
+
+
 @pytest.mark.neo4j
 def test_other_peoples_servers_go_over_bolt(neo4j_store: Neo4jStore, tmp_path: Path) -> None:
     with (
