@@ -259,12 +259,15 @@ class GatheringStore(LadybugStore):
         with self._facts_aside():
             return super().node_index(label)
 
-    def read_nodes(
-        self, label: str, properties: Sequence[str] | None = None, *, having: str | None = None
+    def _nodes(
+        self,
+        label: str,
+        properties: Sequence[str] | None = None,
+        having: str | None = None,
+        *,
+        numbered: bool = False,
     ) -> Iterator[pa.Table]:
-        with self._facts_aside():
-            self._engine.make_room()
-        yield from self._aside(super().read_nodes(label, properties, having=having))
+        return self._aside(super()._nodes(label, properties, having, numbered=numbered))
 
     def _aside(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         while True:
@@ -279,17 +282,19 @@ class GatheringStore(LadybugStore):
             held = super().edge_properties(kind)
         return held
 
-    def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """As of every store; texts that repeat, ids included, come as dictionaries."""
+    def _edges(
+        self, kind: str, properties: Sequence[str] | None = None, *, numbered: bool = False
+    ) -> Iterator[pa.Table]:
+        """As of every embedded graph; texts that repeat, ids included, come as dictionaries."""
         names = self.edge_properties(kind) if properties is None else list(properties)
         if kind == "FACT" and self._holds() and set(names) <= _PLAIN:
             with self._facts_aside():
-                known = self._names(self._engine)
+                known = self._names(self._engine, ids=not numbered)
             for part in self._waiting.parts(READ_ROWS):
                 columns = self._table(part, known)
                 yield pa.table({name: columns[name] for name in ("head", "tail", *names)})
             return
-        tables = super().read_edges(kind, names)
+        tables = super()._edges(kind, names, numbered=numbered)
         yield from tables if kind == "FACT" else self._aside(tables)
 
     def stats(self) -> dict[str, Any]:
@@ -307,27 +312,29 @@ class GatheringStore(LadybugStore):
         }
         return found
 
-    def _names(self, engine: Engine) -> _Names:
-        ids, offsets = [pa.array([], pa.string())], [np.zeros(0, dtype=np.int64)]
-        for found in ids_and_offsets(engine, "Entity"):
-            ids += found.column(0).chunks
+    def _names(self, engine: Engine, *, ids: bool = True) -> _Names:
+        """`ids`: those of nodes, too."""
+        texts, offsets = [pa.array([], pa.string())], [np.zeros(0, dtype=np.int64)]
+        for found in ids_and_offsets(engine, "Entity") if ids else ():
+            texts += found.column(0).chunks
             offsets.append(np.asarray(found.column(1), dtype=np.int64))
         at = np.concatenate(offsets)
         row = np.zeros(1 + int(at.max(initial=-1)), dtype=np.int32)
         row[at] = np.arange(len(at))
-        return _Names(row, pa.concat_arrays(ids), pa.array(_relations(engine), pa.string()))
+        return _Names(row, pa.concat_arrays(texts), pa.array(_relations(engine), pa.string()))
 
     def _table(self, part: tuple[Ints, Ints, Ints, Array], names: _Names) -> dict[str, pa.Array]:
-        """Columns head, tail, relation, source of some waiting facts, as dictionaries."""
+        """Columns head, tail, relation, source of some waiting facts, as dictionaries; ends without names as numbers."""
         heads, tails, rids, codes = part
         sources = pa.array([name or "" for name in self._waiting.sources])
         of = pa.DictionaryArray.from_arrays
-        return {
-            "head": of(pa.array(names.row[heads]), names.ids),
-            "tail": of(pa.array(names.row[tails]), names.ids),
+        columns = {
             "relation": of(pa.array(rids.astype(np.int32)), names.relations),
             "source": of(pa.array(codes.astype(np.int32), mask=codes == 0), sources),
         }
+        for name, ends in (("head", heads), ("tail", tails)):
+            columns[name] = of(pa.array(names.row[ends]), names.ids) if len(names.ids) else pa.array(ends)
+        return columns
 
 
 def _relations(engine: Engine) -> list[str]:

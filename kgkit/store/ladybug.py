@@ -19,11 +19,13 @@ from kgkit.schema import EDGES, NODES, EdgeKind, identifier, is_packed
 from kgkit.store import ladybug_known, ladybug_tables, ladybug_vectors
 from kgkit.store.ladybug_engine import Engine
 from kgkit.store.port import (
+    NUMBER,
     AlignStats,
     Answers,
     EdgeColumns,
     GraphStore,
     NodeIndex,
+    Numbered,
     QueryResult,
     RunRecord,
     StoreCapabilities,
@@ -41,7 +43,7 @@ else:  # readers never need them
     ladybug_write = LazyModule("kgkit.store.ladybug_write")
 
 READ_ROWS = 200_000  # rows a table that read_nodes and read_edges give
-READ_AT_ONCE = 1_500_000  # of nodes or relationships, or so, that read_nodes and read_edges hold at a time
+READ_AT_ONCE = 500_000  # of nodes or relationships, or so, that read_nodes and read_edges hold at a time
 FEW_SEEDS = 200  # up to so many nodes, looking their facts up beats reading all facts
 
 # Statements that a read-only transaction lets pass although they end it, or touch files.
@@ -53,7 +55,7 @@ _NOT_READING = re.compile(
 _COMMENTS = re.compile(r"\s+|//[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
 
 
-class LadybugStore(GraphStore):
+class LadybugStore(GraphStore, Numbered):
     """A graph in the file `path`, made when it is not there.
 
     One process may write a file: a second one gets RetryableStoreError. Within a process, opening a file that is
@@ -237,8 +239,31 @@ class LadybugStore(GraphStore):
         )
         return _edge_columns(found, index, index, ("rid",))
 
+    @property
+    def numbered(self) -> Numbered:
+        return self
+
     def read_nodes(
         self, label: str, properties: Sequence[str] | None = None, *, having: str | None = None
+    ) -> Iterator[pa.Table]:
+        return self._nodes(label, properties, having)
+
+    def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        return self._edges(kind, properties)
+
+    def numbered_nodes(self, label: str) -> Iterator[pa.Table]:
+        return self._nodes(label, numbered=True)
+
+    def numbered_edges(self, kind: str) -> Iterator[pa.Table]:
+        return self._edges(kind, numbered=True)
+
+    def _nodes(
+        self,
+        label: str,
+        properties: Sequence[str] | None = None,
+        having: str | None = None,
+        *,
+        numbered: bool = False,
     ) -> Iterator[pa.Table]:
         if label not in ladybug_tables.tables(self._engine):  # a graph that an earlier kgkit made
             return
@@ -248,24 +273,30 @@ class LadybugStore(GraphStore):
         # A graph that an earlier kgkit made may lack what the schema has since.
         later = NODES[label].properties.keys() - have.keys()
         values = ["CAST(NULL AS STRING)" if p in later else f"n.{identifier(p)}" for p in names]
-        returned = ", ".join(["n.`id`", *values])
+        names = [NUMBER, "id", *names] if numbered else ["id", *names]
+        returned = ", ".join([*["offset(id(n))"] * numbered, "n.`id`", *values])
         has = [] if having is None else [f"n.{identifier(having)} IS NOT NULL"]
         if has and having not in have:
             has = ["false"]
         count = self._engine.count(label)
+        self._engine.make_room()
         for part in ladybug_known.parts(count, 1 + count // READ_AT_ONCE):
             where = " AND ".join([*ladybug_known.within("n", *part), *has])
             found = self._engine.arrow(
                 f"MATCH (n:{identifier(label)}){' WHERE ' + where if where else ''} RETURN {returned}"
             )
-            yield from _bounded(found.rename_columns(["id", *names]))
+            yield from _bounded(found.rename_columns(names))
 
-    def read_edges(self, kind: str, properties: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    def _edges(
+        self, kind: str, properties: Sequence[str] | None = None, *, numbered: bool = False
+    ) -> Iterator[pa.Table]:
         described = ladybug_tables.edge_kind(kind)
         names = self.edge_properties(kind) if properties is None else list(properties)
-        returned = ", ".join(["a.`id`", "b.`id`", *self._returned(described, names)])
+        ends = ["offset(id(a))", "offset(id(b))"] if numbered else ["a.`id`", "b.`id`"]
+        returned = ", ".join([*ends, *self._returned(described, names)])
         match = f"MATCH {ladybug_tables.pattern(described)}"
         held = self._engine.rows(f"{match} RETURN count(*)")[0][0]
+        self._engine.make_room()
         for part in ladybug_known.parts(self._engine.count(described.source), 1 + held // READ_AT_ONCE):
             where = " AND ".join(ladybug_known.within("a", *part))
             found = self._engine.arrow(f"{match}{' WHERE ' + where if where else ''} RETURN {returned}")

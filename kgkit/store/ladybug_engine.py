@@ -247,9 +247,11 @@ class Engine:
         Closing moves the log into the file, which takes as long for a few rows as for many: for a COPY, which does the
         same, or before statements over many rows.
         """
-        few_pages = self._large and not to_write
-        fewer = few_pages and not self._few_pages
-        if not self.in_transaction and (fewer or resident() > self._most // 2):
+        with self._mutex:
+            few_pages = self._large and not to_write
+            fewer = few_pages and not self._few_pages
+            if self.read_only or self.in_transaction or not (fewer or resident() > self._most // 2):
+                return
             self._few_pages = few_pages
             self._reopen(forget=False)
             let_go()

@@ -1,13 +1,14 @@
 """A graph, read through the port, as the CSV files that Neo4j's offline importer takes.
 
-Nodes are numbered here from 0 on, in the files' order. These numbers are the importer's own for them ("actual"), so that
-it keeps no table of ids, and looks none up for the ends of relationships: a fifth of its time. That table is here
-instead, so where it would be large the files tell ids, and the importer finds the nodes. A text is quoted and a null is
-not, which is how the importer tells an empty text from none.
+Nodes have numbers: those that the source has for them, label by label, or else here from 0 on, in the files' order. These
+are the importer's own for them ("actual"), so that it keeps no table of ids, and looks none up for the ends of
+relationships: half of its time where nodes are millions. A text is quoted and a null is not, which is how the importer
+tells an empty text from none.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,10 @@ from kgkit.arrays import Ints
 from kgkit.errors import StoreError
 from kgkit.schema import EDGES, NODES, PACKED, SCHEMA_VERSION, identifier, is_other_table, vector_property
 from kgkit.store.neo4j_write import native_type, plain_column
-from kgkit.store.port import GraphStore
+from kgkit.store.port import NUMBER, GraphStore
 
 BETWEEN = "\x1f"  # elements of a list, labels of a node: the separator that ASCII has for it
 _OTHERWISE = "--bulk never writes it over Bolt"
-NUMBERED = 2_000_000  # nodes that are numbered at most, at some 70 bytes each
 _SCALARS = {"string": pa.string(), "long": pa.int64(), "double": pa.float64(), "boolean": pa.bool_()}
 
 
@@ -39,7 +39,6 @@ class Export:
 
     files: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
-    numbered: bool = True
     nodes: int = 0
     relationships: int = 0
     properties: int = 0
@@ -49,8 +48,7 @@ class Export:
 
     def arguments(self) -> list[str]:
         """Of `database import full`, to be run in the files' folder."""
-        id_type = "actual" if self.numbered else "string"
-        out = [f"--id-type={id_type}", f"--array-delimiter=U+{ord(BETWEEN):04X}", *self.files]
+        out = ["--id-type=actual", f"--array-delimiter=U+{ord(BETWEEN):04X}", *self.files]
         out.append(f"--read-buffer-size={max(4 << 20, 4 * self.longest)}")
         if self.multiline:
             out += [f"--multiline-fields={','.join(self.multiline)}", "--multiline-fields-format=v2"]
@@ -65,18 +63,24 @@ def export(
     `report` hears of every label and type once it is written. Raises StoreError for values that a CSV file cannot
     say, and for names that cannot be relationship types.
     """
-    counts = source.stats()["nodes"]
-    done = Export(numbered=sum(counts.get(label, 0) for label in NODES) <= NUMBERED)
-    found: dict[str, _Numbers | _Ids] = {}
+    done = Export()
+    numbered = source.numbered
+    ends: dict[str, _Numbers] = {}
+    free = 0  # the next number
     for label in NODES:
-        tables = _settings(source, relationship_types) if label == "Kgkit" else source.read_nodes(label)
-        found[label] = _nodes(done, folder, label, tables)
+        if label == "Kgkit":
+            tables = _settings(source, relationship_types)
+        else:
+            tables = source.read_nodes(label) if numbered is None else numbered.numbered_nodes(label)
+        ends[label] = _Numbers(free)
+        free = _nodes(done, folder, label, tables, ends[label], keep=numbered is None)
         report(label, done.rows.get(label, 0))
     rids = _rids(source)
     for kind in EDGES.values():
-        ends = found[kind.source], found[kind.target]
+        both = ends[kind.source], ends[kind.target]
         native = relationship_types == "native" and kind.type == "FACT"
-        tables = (_edges(t, kind.type, ends, rids, native) for t in _large(source.read_edges(kind.type)))
+        read = source.read_edges if numbered is None else numbered.numbered_edges
+        tables = (_edges(t, kind.type, both, rids, native) for t in _large(read(kind.type)))
         option = "--relationships=" if native else f"--relationships={kind.type}="
         rows = _write(done, folder, kind.type, option, tables)
         done.relationships += rows
@@ -95,18 +99,25 @@ def _settings(source: GraphStore, relationship_types: str) -> Iterator[pa.Table]
     yield pa.table({"id": list(merged), "value": pa.array(list(merged.values()), pa.string())})
 
 
-def _nodes(done: Export, folder: Path, label: str, tables: Iterable[pa.Table]) -> _Numbers | _Ids:
-    """Writes the nodes of a label, numbered from `done.nodes` on; returns how relationships tell them."""
-    ids: list[pa.Array] = [pa.array([], pa.string())]
-    first = done.nodes
+def _nodes(
+    done: Export, folder: Path, label: str, tables: Iterable[pa.Table], ends: _Numbers, *, keep: bool
+) -> int:
+    """Writes the nodes of a label; returns the next number that none has. keep: `ends` have to know their ids."""
+    free = ends.first
 
     def columns() -> Iterator[pa.Table]:
+        nonlocal free
         for table in _short(tables):
-            out: dict[str, pa.Array] = {}
-            if done.numbered:
-                ids.append(plain_column(table, "id").cast(pa.string()))
-                out[":ID"] = pa.array(np.arange(done.nodes, done.nodes + table.num_rows))
+            if NUMBER in table.column_names:
+                numbers = pc.add(plain_column(table, NUMBER), ends.first)
+                table = table.drop_columns([NUMBER])
+            else:
+                numbers = pa.array(np.arange(free, free + table.num_rows))
+            free = max(free, 1 + (pc.max(numbers).as_py() or 0))
             done.nodes += table.num_rows
+            if keep:
+                ends.keep(plain_column(table, "id").cast(pa.string()))
+            out = {":ID": numbers}
             if label == "Entity":
                 item = (
                     pc.is_valid(plain_column(table, "item_id"))
@@ -117,8 +128,6 @@ def _nodes(done: Export, folder: Path, label: str, tables: Iterable[pa.Table]) -
             for name in table.column_names:
                 identifier(name)
                 header, column = _column(f"{label}.{name}", plain_column(table, name))
-                if name == "id" and not done.numbered:
-                    header = f"ID({label})"
                 out[f"{name}:{header}"] = column
                 if header == "float[]":
                     done.vectors.add((label, name))
@@ -128,7 +137,7 @@ def _nodes(done: Export, folder: Path, label: str, tables: Iterable[pa.Table]) -
             yield pa.table(out)
 
     _write(done, folder, label, "--nodes=" if label == "Entity" else f"--nodes={label}=", columns())
-    return _Numbers(pa.concat_arrays(ids), first) if done.numbered else _Ids(label)
+    return free
 
 
 def _short(tables: Iterable[pa.Table], most: int = 32 << 20) -> Iterator[pa.Table]:
@@ -210,37 +219,32 @@ def _packed(column: pa.Array) -> pa.Array:
 # -- relationships -----------------------------------------------------------------------------------------------
 
 
-class _Ids:
-    """Ends of relationships as ids, which the importer looks up among those of a label."""
-
-    def __init__(self, label: str) -> None:
-        self.space = f"({label})"
-
-    def told(self, table: pa.Table, name: str, kind: str) -> pa.Array:
-        """string [E]. Raises StoreError for ends without an id."""
-        return _all_valid(plain_column(table, name).cast(pa.string()), kind)
-
-
-def _all_valid(ends: pa.Array, kind: str) -> pa.Array:
-    if ends.null_count:
-        raise StoreError(f"{ends.null_count:,} relationships {kind} have an end without an id")
-    return ends
-
-
 class _Numbers:
-    """From the ids at one end of relationships to the numbers of their nodes. ids: string [N]; first: of ids[0]."""
+    """Of nodes of a label, as the ends of relationships. first: what is added to those that the source has for them."""
 
-    space = ""
-
-    def __init__(self, ids: pa.Array, first: int) -> None:
-        self._ids, self._first = ids, first
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self._kept: list[pa.Array] = []
         self._dictionary = self._rows = pa.array([], pa.string())
 
-    def told(self, table: pa.Table, name: str, kind: str) -> pa.Array:
-        """int64 [E]. Raises StoreError for ids of no node."""
-        parts = [self._chunk(chunk) for chunk in table[name].chunks]
-        rows = _all_valid(pa.concat_arrays([pa.array([], pa.int32()), *parts]), kind)
-        return pc.add(rows.cast(pa.int64()), self._first)
+    def keep(self, ids: pa.Array) -> None:
+        """Takes the ids, string [N], of nodes that are numbered in this order, `first` and on."""
+        self._kept.append(ids)
+
+    @functools.cached_property
+    def _ids(self) -> pa.Array:
+        return pa.concat_arrays([pa.array([], pa.string()), *self._kept])
+
+    def of(self, column: pa.ChunkedArray, kind: str) -> pa.Array:
+        """int64 [E], of nodes that are told by number or by id. Raises StoreError for ends that are no node."""
+        if pa.types.is_integer(column.type):
+            rows = column.combine_chunks()
+        else:
+            parts = [self._chunk(chunk) for chunk in column.chunks]
+            rows = pa.concat_arrays([pa.array([], pa.int32()), *parts]).cast(pa.int64())
+        if rows.null_count:
+            raise StoreError(f"{rows.null_count:,} relationships {kind} have an end without an id")
+        return pc.add(rows, self.first)
 
     def _chunk(self, ids: pa.Array) -> pa.Array:
         if not pa.types.is_dictionary(ids.type):
@@ -263,13 +267,13 @@ def _rids(source: GraphStore) -> tuple[pa.Array, pa.Array]:
 def _edges(
     table: pa.Table,
     kind: str,
-    ends: tuple[_Numbers | _Ids, _Numbers | _Ids],
+    ends: tuple[_Numbers, _Numbers],
     rids: tuple[pa.Array, pa.Array],
     native: bool,
 ) -> pa.Table:
     out = {}
     for header, name, end in ((":START_ID", "head", ends[0]), (":END_ID", "tail", ends[1])):
-        out[header + end.space] = end.told(table, name, kind)
+        out[header] = end.of(table[name], kind)
     for name in table.column_names:
         if name in ("head", "tail", "rid"):
             continue
@@ -291,7 +295,7 @@ def _edges(
     return pa.table(out)
 
 
-def _large(tables: Iterator[pa.Table], rows: int = 1_000_000) -> Iterator[pa.Table]:
+def _large(tables: Iterator[pa.Table], rows: int = 500_000) -> Iterator[pa.Table]:
     """Tables joined to larger ones: each is matched with all ids, which has a price of its own."""
     held: list[pa.Table] = []
     for table in tables:

@@ -147,6 +147,24 @@ def check_current(run_id: str, current: bool | None) -> None:
         )
 
 
+NUMBER = ""  # the column of nodes' numbers: no property has this name
+
+
+class Numbered(ABC):
+    """A store whose nodes have numbers of their own, int64 from 0 on and with few gaps, for each label.
+
+    Told by these, nodes and relationships that are read whole need no table of ids to be put together again.
+    """
+
+    @abstractmethod
+    def numbered_nodes(self, label: str) -> Iterator[pa.Table]:
+        """As `GraphStore.read_nodes` of all properties, with the column NUMBER."""
+
+    @abstractmethod
+    def numbered_edges(self, kind: str) -> Iterator[pa.Table]:
+        """As `GraphStore.read_edges` of all properties; head and tail are numbers."""
+
+
 class GraphStore(ABC):
     """A graph database. Use as a context manager, or call `close`.
 
@@ -162,6 +180,11 @@ class GraphStore(ABC):
     @property
     def bulk_loader(self) -> BulkLoader | None:
         """The store's second way in, for whole graphs. None where there is none, or `upsert_edges` is as fast."""
+        return None
+
+    @property
+    def numbered(self) -> Numbered | None:
+        """The same nodes and relationships, told by numbers. None where there are none."""
         return None
 
     # -- schema ------------------------------------------------------------------------------------------------

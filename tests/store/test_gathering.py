@@ -11,6 +11,7 @@ import pytest
 
 from kgkit.store.gathering import GatheringStore, WaitingFacts
 from kgkit.store.ladybug import LadybugStore
+from kgkit.store.port import NUMBER
 from kgkit.testing.contract_write import facts, nodes
 from kgkit.testing.graph_dump import dump
 from kgkit.testing.store_contract import StoreContract
@@ -79,6 +80,31 @@ def test_facts_wait_in_blocks_as_in_a_dict(tmp_path: Path, most: int) -> None:
     tails = [part[1].tolist() for part in waiting.drain()]
     assert [tail << 13 for block in reversed(tails) for tail in block] == sorted(expected)
     assert len(waiting) == 0 and len(WaitingFacts(tmp_path / "facts", most)) == len(expected)
+
+
+def test_numbered_nodes_and_facts_are_those_with_ids(tmp_path: Path) -> None:
+    with GatheringStore(tmp_path / "graph.kg") as store:
+        _fill(store)
+        store.upsert_nodes("User", nodes("u"))
+        for _ in range(2):  # the facts wait, and then they do not
+            known = {}
+            for label in ("Entity", "User"):
+                with_ids = pa.concat_tables(store.read_nodes(label)).to_pylist()
+                found = pa.concat_tables(store.numbered_nodes(label)).to_pylist()
+                known[label] = {row.pop(NUMBER): row["id"] for row in found}
+                assert len(known[label]) == len(found) and min(known[label]) >= 0
+                assert sorted(found, key=str) == sorted(with_ids, key=str)
+            told = pa.concat_tables(store.numbered_edges("FACT"))
+            rows = [
+                row | {end: known["Entity"][row[end]] for end in ("head", "tail")} for row in told.to_pylist()
+            ]
+            edges = pa.concat_tables(store.read_edges("FACT")).to_pylist()
+            assert sorted(rows, key=_sorted) == sorted(edges, key=_sorted)
+            store.query("MATCH ()-[f:FACT]->() RETURN count(f)")
+
+
+def _sorted(row: dict[str, object]) -> str:
+    return str(sorted(row.items()))
 
 
 @pytest.mark.parametrize("most", [0, 60, 120])

@@ -201,10 +201,16 @@ def test_a_copy_is_the_same_as_over_bolt(laptop: GraphStore, home: Path, neo4j_s
 @pytest.mark.slow
 @pytest.mark.neo4j
 @pytest.mark.timeout(240)
-def test_a_copy_whose_ends_the_importer_finds_is_the_same(
-    laptop: GraphStore, home: Path, neo4j_store: Neo4jStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_copy_of_nodes_with_gaps_between_them_is_the_same(
+    laptop: GraphStore, home: Path, neo4j_store: Neo4jStore, numbered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kgkit.store.neo4j_csv.NUMBERED", 0)
+    some = pa.concat_tables(laptop.read_nodes("Entity", []))["id"].to_pylist()[1:40:3]
+    assert laptop.delete_nodes("Entity", some) == len(some)
+    assert laptop.delete_nodes("User", ["u0"]) == 1
+    assert laptop.numbered is not None
+    if not numbered:  # as of a Neo4j
+        monkeypatch.setattr(type(laptop), "numbered", None)
     copy_graph(laptop, neo4j_store)
     with open_store("neo4j-managed") as store:
         store.clear()
