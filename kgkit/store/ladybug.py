@@ -17,7 +17,7 @@ from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.lazy import LazyModule, np, pa, pc
 from kgkit.schema import EDGES, NODES, EdgeKind, identifier, is_packed
 from kgkit.store import ladybug_known, ladybug_tables, ladybug_vectors
-from kgkit.store.ladybug_engine import Engine
+from kgkit.store.ladybug_engine import LARGE, Engine
 from kgkit.store.port import (
     NUMBER,
     AlignStats,
@@ -279,7 +279,8 @@ class LadybugStore(GraphStore, Numbered):
         if has and having not in have:
             has = ["false"]
         count = self._engine.count(label)
-        self._engine.make_room()
+        if count >= LARGE:
+            self._engine.make_room()
         for part in ladybug_known.parts(count, 1 + count // READ_AT_ONCE):
             where = " AND ".join([*ladybug_known.within("n", *part), *has])
             found = self._engine.arrow(
@@ -296,7 +297,8 @@ class LadybugStore(GraphStore, Numbered):
         returned = ", ".join([*ends, *self._returned(described, names)])
         match = f"MATCH {ladybug_tables.pattern(described)}"
         held = self._engine.rows(f"{match} RETURN count(*)")[0][0]
-        self._engine.make_room()
+        if held >= LARGE:
+            self._engine.make_room()
         for part in ladybug_known.parts(self._engine.count(described.source), 1 + held // READ_AT_ONCE):
             where = " AND ".join(ladybug_known.within("a", *part))
             found = self._engine.arrow(f"{match}{' WHERE ' + where if where else ''} RETURN {returned}")

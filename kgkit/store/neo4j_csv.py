@@ -296,7 +296,7 @@ def _edges(
 
 
 def _large(tables: Iterator[pa.Table], rows: int = 500_000) -> Iterator[pa.Table]:
-    """Tables joined to larger ones: each is matched with all ids, which has a price of its own."""
+    """Tables joined to larger ones: each is matched with all ids, if nodes have no numbers, at a price of its own."""
     held: list[pa.Table] = []
     for table in tables:
         held.append(table)
