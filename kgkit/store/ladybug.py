@@ -281,11 +281,9 @@ class LadybugStore(GraphStore, Numbered):
         count = self._engine.count(label)
         if count >= LARGE:
             self._engine.make_room()
-        for part in ladybug_known.parts(count, 1 + count // READ_AT_ONCE):
-            where = " AND ".join([*ladybug_known.within("n", *part), *has])
-            found = self._engine.arrow(
-                f"MATCH (n:{identifier(label)}){' WHERE ' + where if where else ''} RETURN {returned}"
-            )
+        for part in ladybug_known.ranges(count, 1 + count // READ_AT_ONCE):
+            among = ladybug_known.where(*ladybug_known.within("n", *part), *has)
+            found = self._engine.arrow(f"MATCH (n:{identifier(label)}){among} RETURN {returned}")
             yield from _bounded(found.rename_columns(names))
 
     def _edges(
@@ -299,9 +297,9 @@ class LadybugStore(GraphStore, Numbered):
         held = self._engine.rows(f"{match} RETURN count(*)")[0][0]
         if held >= LARGE:
             self._engine.make_room()
-        for part in ladybug_known.parts(self._engine.count(described.source), 1 + held // READ_AT_ONCE):
-            where = " AND ".join(ladybug_known.within("a", *part))
-            found = self._engine.arrow(f"{match}{' WHERE ' + where if where else ''} RETURN {returned}")
+        for part in ladybug_known.ranges(self._engine.count(described.source), 1 + held // READ_AT_ONCE):
+            among = ladybug_known.where(*ladybug_known.within("a", *part))
+            found = self._engine.arrow(f"{match}{among} RETURN {returned}")
             yield from _bounded(found.rename_columns(["head", "tail", *names]))
 
     def read_vectors(self, label: str, prop: str) -> tuple[pa.Array, Floats]:

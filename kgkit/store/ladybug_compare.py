@@ -15,7 +15,7 @@ from kgkit.arrays import Ints
 from kgkit.memory import let_go
 from kgkit.schema import EdgeKind, identifier
 from kgkit.store.ladybug_engine import Engine
-from kgkit.store.ladybug_known import KnownHeads, within
+from kgkit.store.ladybug_known import KnownHeads, where, within
 from kgkit.store.ladybug_tables import (
     combine,
     differs,
@@ -40,7 +40,7 @@ def new_edges(
     compare = _Comparison(engine, kind, table, source, target)
     held = engine.rows(f"MATCH {pattern(kind)} RETURN count(*)")[0][0]
     if held <= STORED_ROWS:
-        compare.with_stored(np.arange(len(source)), "")
+        compare.with_stored(np.arange(len(source)), [])
     else:
         engine.make_room()
         compare.with_ranges(2 + held // STORED_ROWS)
@@ -78,7 +78,7 @@ class _Comparison:
         else:
             ranges.append((end, None))
         for low, high in ranges:
-            among = " AND ".join(within("a", low, high))
+            among = within("a", low, high)
             rows = np.flatnonzero(
                 (self._source >= low) & (self._source < (end if high is None else high)) & asked
             )
@@ -88,8 +88,8 @@ class _Comparison:
             elif not self._complete:
                 self._stored(self._keys, among)
 
-    def with_stored(self, rows: Ints, among: str) -> None:
-        """Compares some rows, int64 [N], with what is stored of the heads that are theirs, of a condition `among`."""
+    def with_stored(self, rows: Ints, among: Sequence[str]) -> None:
+        """Compares some rows, int64 [N], with what is stored of the heads that are theirs, of conditions `among`."""
         self._compare(rows, among, self._stored(self._first_read(), among))
 
     def _first_read(self) -> Sequence[str]:
@@ -99,9 +99,9 @@ class _Comparison:
         none = {"head": pa.array([], pa.int64()), "tail": pa.array([], pa.int64())}
         for name in self._first_read():
             none[name] = pa.array([], pa.int64() if name == "rid" else pa.string())
-        self._compare(rows, "", pa.table(none))
+        self._compare(rows, [], pa.table(none))
 
-    def _compare(self, taken: Ints, among: str, stored: pa.Table) -> None:
+    def _compare(self, taken: Ints, among: Sequence[str], stored: pa.Table) -> None:
         table, source, target = self._table.take(pa.array(taken)), self._source[taken], self._target[taken]
         rows, stored_row = _matched(table, source, target, stored, self._keys)
         there = stored_row >= 0
@@ -109,8 +109,7 @@ class _Comparison:
         if matched and self._properties:
             if self._numbers:
                 other, values = _other_than(table.select(self._properties))
-                among = " AND ".join(filter(None, (among, other)))
-                stored = self._stored((*self._keys, *self._properties), among, values)
+                stored = self._stored((*self._keys, *self._properties), [*among, *other], values)
                 if stored.num_rows:
                     rows, stored_row = _matched(table, source, target, stored, self._keys)
                     there = stored_row >= 0
@@ -123,13 +122,12 @@ class _Comparison:
         self.matched += matched
 
     def _stored(
-        self, properties: Sequence[str], among: str, values: Mapping[str, Any] | None = None
+        self, properties: Sequence[str], among: Sequence[str], values: Mapping[str, Any] | None = None
     ) -> pa.Table:
-        """Stored relationships, those of a condition: offsets of their ends (columns head, tail) and properties."""
+        """Stored relationships, those of some conditions: offsets of their ends (columns head, tail) and properties."""
         returned = ["offset(id(a))", "offset(id(b))", *(f"r.{identifier(p)}" for p in properties)]
-        where = f"WHERE {among} " if among else ""
         found = self._engine.arrow(
-            f"MATCH {pattern(self._kind)} {where}RETURN {', '.join(returned)}",
+            f"MATCH {pattern(self._kind)}{where(*among)} RETURN {', '.join(returned)}",
             values,
             never_null=self._never_null and list(properties) == ["rid"],
         ).rename_columns(["head", "tail", *properties])
@@ -138,17 +136,17 @@ class _Comparison:
         return found
 
 
-def _other_than(columns: pa.Table) -> tuple[str, dict[str, Any]]:
+def _other_than(columns: pa.Table) -> tuple[list[str], dict[str, Any]]:
     """The condition that a stored relationship `r` may differ from rows whose columns have one value each, and its
-    parameters; "" where a column has more."""
+    parameters; none where a column has more."""
     parts, values = [], {}
     for at, name in enumerate(columns.column_names):
         given = pc.unique(columns[name].unify_dictionaries().combine_chunks()).drop_null()
         if len(given) != 1:
-            return "", {}
+            return [], {}
         parts.append(f"r.{identifier(name)} IS NULL OR r.{identifier(name)} <> $v{at}")
         values[f"v{at}"] = given[0].as_py()
-    return f"({' OR '.join(parts)})", values
+    return [f"({' OR '.join(parts)})"], values
 
 
 def _matched(

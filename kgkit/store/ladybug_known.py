@@ -82,12 +82,17 @@ class KnownHeads:
 
 
 def within(variable: str, low: int, high: int | None) -> list[str]:
-    """Conditions, to be joined by AND: the node's offset is at least `low`, and below `high` where that is given.
+    """Conditions for `where`: the node's offset is at least `low`, and below `high` where that is given.
 
     The engine reads nothing of the nodes without, whatever it reads of those within.
     """
     offset = f"offset(id({variable}))"
     return [f"{offset} >= {low}"] * (low > 0) + [f"{offset} < {high}" for _ in [high] if high is not None]
+
+
+def where(*conditions: str) -> str:
+    """The clause that all of some conditions hold, with a space before it; nothing of none."""
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def scan_pays(engine: Engine, label: str, offsets: Ints) -> bool:
@@ -99,7 +104,7 @@ def scan_pays(engine: Engine, label: str, offsets: Ints) -> bool:
     return len(offsets) * SCAN_RATIO > span and len(offsets) * PASS_RATIO > engine.count(label)
 
 
-def parts(nodes: int, parts: int) -> Iterator[tuple[int, int | None]]:
+def ranges(nodes: int, parts: int) -> Iterator[tuple[int, int | None]]:
     """Ranges of offsets for `within` that part a label's nodes; the last has no end, as deleted ones leave gaps."""
     for part in range(parts):
         low, high = (at * nodes // parts for at in (part, part + 1))
@@ -141,11 +146,10 @@ def _asked(engine: Engine, label: str, ids: pa.Array, many: bool) -> Ints:
 def ids_and_offsets(engine: Engine, label: str) -> Iterator[pa.Table]:
     """Ids of all nodes of a label and the engine's offsets of them, some at a time."""
     count = engine.count(label)
-    for part in parts(count, 1 + count // READ_ROWS):
-        where = " AND ".join(within("n", *part))
+    for part in ranges(count, 1 + count // READ_ROWS):
+        among = where(*within("n", *part))
         yield engine.arrow(
-            f"MATCH (n:{identifier(label)}){' WHERE ' + where if where else ''} RETURN n.`id`, offset(id(n))",
-            never_null=True,
+            f"MATCH (n:{identifier(label)}){among} RETURN n.`id`, offset(id(n))", never_null=True
         )
 
 
@@ -154,8 +158,8 @@ def properties_at(engine: Engine, label: str, ids: pa.Array, offsets: Ints, name
     returned = ", ".join(["offset(id(n))", *(f"n.{identifier(name)}" for name in names)])
     low, end = int(offsets.min()), int(offsets.max()) + 1
     if end - low <= MOST and scan_pays(engine, label, offsets):
-        among = " AND ".join(within("n", low, end))
-        found = engine.arrow(f"MATCH (n:{identifier(label)}) WHERE {among} RETURN {returned}")
+        among = where(*within("n", low, end))
+        found = engine.arrow(f"MATCH (n:{identifier(label)}){among} RETURN {returned}")
     else:
         found = engine.arrow(
             f"LOAD FROM $t MATCH (n:{identifier(label)} {{`id`: c0}}) RETURN {returned}",

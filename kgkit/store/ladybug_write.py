@@ -6,7 +6,7 @@ second) and compared with what comes; only new rows are bulk-copied, only change
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,7 +19,7 @@ from kgkit.memory import let_go
 from kgkit.schema import EdgeKind, identifier
 from kgkit.store.ladybug_compare import UPDATE_ROWS, new_edges, plain, plain_ends
 from kgkit.store.ladybug_engine import LARGE, Engine
-from kgkit.store.ladybug_known import offsets_of_ids, properties_at, scan_pays, within
+from kgkit.store.ladybug_known import offsets_of_ids, properties_at, scan_pays, where, within
 from kgkit.store.ladybug_parts import TYPE
 from kgkit.store.ladybug_tables import (
     add_part,
@@ -124,31 +124,46 @@ def add_nodes(engine: Engine, label: str, batch: pa.Table) -> None:
 
 
 def _update_nodes(engine: Engine, label: str, batch: pa.Table, offsets: Ints) -> None:
-    """Sets properties of nodes that are there. offsets: where, int64 [N], in order."""
-    for name in batch.column_names[1:]:  # one property at a time: only rows that have a value for it
-        given = pc.is_valid(batch[name])
-        part, at = batch.select(["id", name]).filter(given), offsets[np.asarray(given, dtype=bool)]
+    """Sets properties of nodes that are there. offsets: where, int64 [N], in order.
+
+    A few nodes have all theirs set by one statement, so that one that tells what is done is never half told.
+    """
+    for rows, names in _set_together(batch):
+        part, at = batch.select(["id", *names]).filter(pa.array(rows)), offsets[rows]
         # Vectors are large and their checkpoint is super-linear; in a transaction there can be none.
-        step = 5_000 if pa.types.is_fixed_size_list(part[name].type) else UPDATE_ROWS
+        vectors = any(pa.types.is_fixed_size_list(part[name].type) for name in names)
+        step = 5_000 if vectors else UPDATE_ROWS
         start = 0
         while start < part.num_rows:
             if part.num_rows >= FAR_ROWS:
                 let_go()
                 engine.make_room(to_write=True)
-            rows = at[start : start + step]
+            here = at[start : start + step]
             node = f"(n:{identifier(label)})"
-            if scan_pays(engine, label, rows):
+            if scan_pays(engine, label, here):
                 # Reads the ids of the range, where the key index touches a page for each: half the memory.
-                among = " AND ".join(within("n", int(rows[0]), int(rows[-1]) + 1))
-                match = f"MATCH {node} WHERE {among} WITH n, n.`id` AS id LOAD FROM $t WHERE c0 = id"
+                among = where(*within("n", int(here[0]), int(here[-1]) + 1))
+                match = f"MATCH {node}{among} WITH n, n.`id` AS id LOAD FROM $t WHERE c0 = id"
             else:
-                rows = rows[:FAR_ROWS]
+                here = here[:FAR_ROWS]
                 match = f"LOAD FROM $t MATCH {node} WHERE n.`id` = c0"
-            some = positional(part.slice(start, len(rows)))
-            engine.rows(f"{match} SET n.{identifier(name)} = c1", {"t": some})
-            if step < UPDATE_ROWS and not engine.in_transaction:
+            values = ", ".join(f"n.{identifier(name)} = c{i + 1}" for i, name in enumerate(names))
+            some = positional(part.slice(start, len(here)))
+            engine.rows(f"{match} SET {values}", {"t": some})
+            if vectors and not engine.in_transaction:
                 engine.checkpoint()
-            start += len(rows)
+            start += len(here)
+
+
+def _set_together(batch: pa.Table) -> Iterator[tuple[Bools, list[str]]]:
+    """Rows, bool [N], and properties, of which each row has all: one property at a time, of few rows all."""
+    names = batch.column_names[1:]
+    given = np.array([np.asarray(pc.is_valid(batch[name]), dtype=bool) for name in names])
+    if batch.num_rows >= COPY_FROM:
+        yield from ((rows, [name]) for rows, name in zip(given, names, strict=True))
+    elif batch.num_rows:
+        for had in np.unique(given, axis=1).T:
+            yield (had == given.T).all(axis=1), [name for name, has in zip(names, had, strict=True) if has]
 
 
 # -- relationships -----------------------------------------------------------------------------------------------

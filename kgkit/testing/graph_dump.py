@@ -34,5 +34,15 @@ def dump(store: GraphStore) -> Dump:
     return out
 
 
+def difference(one: Dump, other: Dump) -> list[str]:
+    """How two graphs differ, a line for each node or relationship that is not the same; empty when they are equal."""
+    return [
+        f"{kind} {key!r}: {one.get(kind, {}).get(key)} instead of {other.get(kind, {}).get(key)}"
+        for kind in sorted(one.keys() | other.keys())
+        for key in {**one.get(kind, {}), **other.get(kind, {})}
+        if one.get(kind, {}).get(key) != other.get(kind, {}).get(key)
+    ]
+
+
 def _present(row: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in row.items() if v is not None and k != "rid"}
