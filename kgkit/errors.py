@@ -34,6 +34,10 @@ class TooManyRejects(ConnectorError):
     """More malformed rows than --max-rejects allows; what was valid so far is stored."""
 
 
+class StoppedError(KgkitError):
+    """Somebody asked for an end; what was read so far is stored."""
+
+
 class StoreError(KgkitError):
     """The graph store refused or failed."""
 

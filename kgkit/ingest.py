@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgkit.ahead import ahead
-from kgkit.errors import ConfigError, ConnectorError
+from kgkit.errors import ConfigError, ConnectorError, StoppedError
 from kgkit.fingerprint import fingerprint
 from kgkit.ingest_writer import STREAMED, Writer
-from kgkit.narrow import Kept, Narrow, Narrowed, aligned_items, steps_json
-from kgkit.records import Skipped
+from kgkit.narrow import Narrow, Narrowed, aligned_items, steps_json
+from kgkit.records import Kept, Skipped
 from kgkit.rejects import Rejects, RejectsFile, parse_limit
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class SourceReport:
     `unchanged`: it was in the graph already and was not read again. `resumed`: rows that an interrupted run had
     written, which were read over. `left_out` counts well-formed rows that options
     or the format's rules leave out; `written` counts rows that made something new, by kind; `matched` those that were
-    there already. `steps`: what was left after each hop and round of a narrowed source.
+    there already. `steps`: what was left after each hop, and each round of a k-core.
     """
 
     source: str
@@ -81,10 +81,9 @@ class SourceReport:
         new = ", ".join(f"{n:,} {kind}" for kind, n in self.written.items() if n)
         old = ", ".join(f"{n:,} {kind}" for kind, n in self.matched.items() if n)
         lines.append(f"  new: {new or 'nothing'}" + (f"; there already: {old}" if old else ""))
-        lines += [
-            f"  {s.step}: {s.entities:,} entities, {s.relations:,} relations, {s.facts:,} facts"
-            for s in self.steps
-        ]
+        for step in self.steps:
+            counts = ", ".join(f"{n:,} {what}" for what, n in step.counts().items())
+            lines.append(f"  {step.step}: {counts or 'nothing'}")
         lines += [f"  left out: {n:,} rows, {why}" for why, n in self.left_out.items()]
         if self.rejected:
             lines.append(f"  rejected: {self.rejected:,} malformed rows")
@@ -121,6 +120,7 @@ def ingest(
     force: bool = False,
     narrow: Narrow | None = None,
     on_progress: Callable[[Step], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
     buffer: int = 5_000_000,
 ) -> IngestReport:
     """Brings what a connector reads into a store.
@@ -130,10 +130,10 @@ def ingest(
     files and options are unchanged is skipped unless `force`. `max_rejects` is a share of the rows ("0.1%") or a
     number; malformed rows are listed in the file `rejects`, which several calls may share.
     `narrow` keeps the part of each source that is near the graph's items.
-    `buffer` is how many rows are held before they are written.
+    `stop` is asked between records whether to end here. `buffer` is how many rows are held before they are written.
 
-    Raises ConnectorError, TooManyRejects, ConfigError and StoreError; whatever was valid until then is kept, and the
-    same command goes on from there.
+    Raises ConnectorError, TooManyRejects, ConfigError, StoreError, and StoppedError when `stop` said so; whatever was
+    valid until then is kept, and the same command goes on from there.
     """
     parse_limit(str(max_rejects))  # before anything is read
     listing = rejects if isinstance(rejects, RejectsFile) else RejectsFile(rejects)
@@ -149,6 +149,7 @@ def ingest(
                 force,
                 narrow,
                 on_progress,
+                stop,
                 buffer,
             )
             for name, part in sources
@@ -180,6 +181,7 @@ def _one(
     force: bool,
     narrow: Narrow | None,
     on_progress: Callable[[Step], None] | None,
+    stop: Callable[[], bool],
     buffer: int,
 ) -> SourceReport:
     began = time.monotonic()
@@ -189,8 +191,13 @@ def _one(
         if on_progress is not None:
             on_progress(Step(name, phase, rows, done, total))
 
+    def tell_unless_stopped(phase: str, rows: int, done: int = 0, total: int = 0) -> None:
+        tell(phase, rows, done, total)
+        if stop():
+            raise StoppedError(f"{name}: stopped after {rows:,} rows")
+
     tell("checking", 0)
-    items = None if narrow is None else aligned_items(store)
+    items = None if narrow is None else aligned_items(store, narrow.item_core)
     known, mark = remembered(store, connector, name, config, narrow, items)
     known = {} if force else known
     if known.get("fingerprint") == mark:
@@ -210,16 +217,21 @@ def _one(
     left_out: Counter[str] = Counter()
     writer = Writer(store, identity, buffer, tell, flushed)
     resumed = 0
+    steps: list[Kept] = []
     near = None
     if narrow is not None and items is not None:
-        near = Narrowed(connector, config, narrow, items, tell)
+        near = Narrowed(connector, config, narrow, items, tell_unless_stopped)
     with _kept(writer):
         records = connector.read(config) if near is None else iter(near)
         # Of files only: a pipe may keep its reader waiting for ever.
         if all(path.is_file() for path in connector.files(config)):
             records = ahead(records)
-        for record in rejects.sifted(records, lambda p: tell("reading", rejects.rows, p.done, p.total)):
-            if isinstance(record, Skipped):
+        for record in rejects.sifted(
+            records, lambda p: tell_unless_stopped("reading", rejects.rows, p.done, p.total)
+        ):
+            if isinstance(record, Kept):
+                steps.append(record)
+            elif isinstance(record, Skipped):
                 left_out[record.why] += record.rows
             elif written > 0 and isinstance(record, STREAMED):
                 written -= 1
@@ -231,7 +243,6 @@ def _one(
     for conflict in writer.conflicts:
         rejects.listing.add(conflict)
     done = {"id": [identity], "connector": [connector.name], "fingerprint": [mark], "rows": [rejects.rows]}
-    steps = [] if near is None else near.steps
     done |= {"partial": [""], "records": [0], "steps": [steps_json(steps)]}
     store.upsert_nodes("Source", pa.table(done))
     return SourceReport(
@@ -261,9 +272,12 @@ def _system_memory() -> Iterator[None]:
 
 @contextmanager
 def _kept(writer: Writer) -> Iterator[None]:
-    """What a source gave before it turned out to be broken is stored before the error goes on."""
+    """What a source gave before it turned out to be broken, or was to end, is stored before the error goes on."""
     try:
         yield
+    except StoppedError:
+        writer.keep()
+        raise
     except ConnectorError:
         writer.finish()
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ _ROW = "__row"
 _FACTS = 1_000_000
 _FIRST_FACTS = 2_000_000  # of an empty embedded graph: filling a table takes a third of the time of appending
 _ROWS = 1_000_000  # of properties
+# Of a slow source, such as a pipe from far away: so many seconds of reading a kill may cost, and more where writing takes
+# longer than a fifth of them.
+_SECONDS, _SHARE = 20.0, 5
 _IDS, _BYTES = 1_500_000, 64 << 20  # ids of facts, and their bytes or those of properties
 
 
@@ -65,6 +69,7 @@ class Writer:
         self._flushed, self._taken = flushed, 0
         self._told = self._rows = self._bytes = 0  # facts; properties, and their bytes
         self._most_facts = 0  # yet unknown
+        self._due = time.monotonic() + _SECONDS  # when what is held is written, however little
 
     def add(self, record: Facts | Purchases | Alignments | Features | AttributeFacts) -> None:
         """Takes a record; writes when enough are held. Pairs are held to the end, because their counts must be whole."""
@@ -84,7 +89,7 @@ class Writer:
                     self._attributes.append(record)
                 self._rows += record.table.num_rows
                 self._bytes += record.table.nbytes  # long texts are many bytes in few rows
-            if self._is_full():
+            if self._is_full() or time.monotonic() > self._due:
                 self._write_held()
             elif self._rows >= min(self._buffer, _ROWS) or self._bytes >= _BYTES:
                 if self._facts:
@@ -106,6 +111,11 @@ class Writer:
         """Leaves out a record that an earlier run has written."""
         self._taken += 1
 
+    def keep(self) -> None:
+        """Writes what can be gone on from: all but pairs and alignments, which are of no use before they are whole."""
+        if self._facts or self._features or self._attributes:
+            self._write_held()
+
     def finish(self) -> None:
         """Writes what is held."""
         self._write_alignments()
@@ -114,10 +124,13 @@ class Writer:
         self._write_pairs()
 
     def _write_held(self) -> None:
+        began = time.monotonic()
         self._write_properties()  # first: an entity that is made with its name need not be changed for it
         self._write_facts()
         self._most_facts = _FACTS
         self._flushed(self._taken)
+        now = time.monotonic()
+        self._due = now + max(_SECONDS, _SHARE * (now - began))
 
     def _write_properties(self) -> None:
         self._write_features()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 
 from kgkit.errors import ConfigError, ConnectorError
 from kgkit.items import is_stub, item_nodes
-from kgkit.records import AttributeFacts, Facts, Features, Progress, Record, Skipped
+from kgkit.records import AttributeFacts, Facts, Features, Kept, Progress, Record, Skipped
 from kgkit.spill import Spill, SpillFolder
 from kgkit.subgraph import IdSet, Thresholds, k_core
 
 if TYPE_CHECKING:
+    from kgkit.arrays import Ints
     from kgkit.connector import Connector
     from kgkit.store.port import GraphStore
 
@@ -32,56 +33,48 @@ _Kind = tuple[type[Features | AttributeFacts], pa.Schema]
 
 @dataclass(frozen=True)
 class Narrow:
-    """What to keep: facts on a path of at most `hops` steps (direction ignored) from an aligned item, and of those
-    the largest part in which every entity has `entity_core` facts and every relation `relation_core`. Items stay.
+    """What to keep: facts on a path of at most `hops` steps (direction ignored) from an aligned item that at least
+    `item_core` users bought, and of those the largest part in which every entity has `entity_core` facts and every
+    relation `relation_core`. Such items stay.
 
-    Raises ConfigError for a number below 1.
+    Raises ConfigError for a number below 1, or 0 of `item_core`.
     """
 
-    hops: int
+    hops: int = 2
+    item_core: int = 0
     entity_core: int = 1
     relation_core: int = 1
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value < 1:
-                raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What is left after a step, for tables such as the papers' of their data sets."""
-
-    step: str
-    entities: int
-    relations: int
-    facts: int
+            if value < (least := 0 if name == "item_core" else 1):
+                raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
 
 
 class Narrowed:
-    """A connector's records, narrowed. `steps` holds the counts once they are read."""
+    """A connector's records, narrowed, and what is Kept after each hop and round."""
 
     def __init__(
         self, connector: Connector, config: Any, narrow: Narrow, seeds: pa.Array, tell: Tell
     ) -> None:
-        self.steps: list[Kept] = []
         self._connector, self._config, self._narrow, self._tell = connector, config, narrow, tell
         self._near = IdSet()
         self._near.add(seeds)
         self._items = seeds
-        self.steps.append(Kept("items", len(self._near), 0, 0))
 
     def __iter__(self) -> Iterator[Record]:
         """Facts and attributes near the items; everything else of the source as it is.
 
         Raises ConnectorError as the connector does, after what was valid has come.
         """
+        some = f" with {self._narrow.item_core} users" if self._narrow.item_core else ""
+        yield Kept(f"items{some}", items=len(self._items), entities=len(self._items))
         for hop in range(1, self._narrow.hops):
-            self._grow(hop)
+            yield self._grow(hop)
         with SpillFolder() as folder:
             yield from self._last_pass(folder)
 
-    def _grow(self, hop: int) -> None:
+    def _grow(self, hop: int) -> Kept:
         """A pass that finds the entities one step farther."""
         found, facts, relations = IdSet(), 0, set[str]()
         rows = 0
@@ -99,7 +92,7 @@ class Narrowed:
         except ConnectorError:
             pass  # the last pass comes to the same place, and says so when what is valid has been stored
         self._near.add(found.to_arrow())
-        self.steps.append(Kept(f"hop {hop}", len(self._near), len(relations), facts))
+        return Kept(f"hop {hop}", entities=len(self._near), relations=len(relations), facts=facts)
 
     def _last_pass(self, folder: SpillFolder) -> Iterator[Record]:
         core = self._narrow.entity_core > 1 or self._narrow.relation_core > 1
@@ -130,20 +123,19 @@ class Narrowed:
                     yield record
         except ConnectorError as error:
             trouble = error
+        for ends in (t[c] for t in held for c in ("head", "tail")):
+            reached.add(ends.cast(pa.string()))
         hop = f"hop {self._narrow.hops}"
+        yield Kept(hop, entities=len(reached), relations=len(relations), facts=facts)
         if core:
-            for ends in (t[c] for t in held for c in ("head", "tail")):
-                reached.add(ends.cast(pa.string()))
-            self.steps.append(Kept(hop, len(reached), len(relations), facts))
-            kept = self._core(held)
+            kept, steps = self._core(held)
+            yield from steps
             reached = IdSet()
             reached.add(self._items)
             for end in ("head", "tail"):
                 reached.add(kept[end])
             yield Skipped(facts - kept.num_rows, "not in the k-core of entities and relations")
             yield Facts(kept)
-        else:
-            self.steps.append(Kept(hop, len(reached), len(relations), facts))
         if far:
             yield Skipped(far, f"facts farther than {self._narrow.hops} hops from the items")
         yield from _near(attributes, reached)
@@ -154,8 +146,8 @@ class Narrowed:
         near = self._near.contains(facts["head"]) | self._near.contains(facts["tail"])
         return facts.filter(pa.array(near))
 
-    def _core(self, held: list[pa.Table]) -> pa.Table:
-        """The facts that stay, and a step for every round."""
+    def _core(self, held: list[pa.Table]) -> tuple[pa.Table, list[Kept]]:
+        """The facts that stay, and what every round keeps."""
         facts = _joined(held) if held else _NO_FACTS
         ends = pa.concat_arrays([facts["head"].combine_chunks(), facts["tail"].combine_chunks()])
         if not pa.types.is_dictionary(ends.type):
@@ -176,25 +168,41 @@ class Narrowed:
             n_entities=len(names),
             n_relations=len(relation.dictionary),
         )
-        for step in core.steps[1:]:
-            self.steps.append(Kept(f"core, round {step.round}", step.entities, step.relations, step.facts))
+        steps = [replace(step, users=0, items=0, interactions=0) for step in core.steps[1:]]
         kept = facts.filter(pa.array(core.facts))
-        return pa.table({c: kept[c].cast(pa.string()) if c in _CODED else kept[c] for c in kept.column_names})
+        plain = {c: kept[c].cast(pa.string()) if c in _CODED else kept[c] for c in kept.column_names}
+        return pa.table(plain), steps
 
 
-def aligned_items(store: GraphStore, *, some: bool = True) -> pa.Array:
-    """The entities that items of the graph are aligned with, string [N], sorted.
+def aligned_items(store: GraphStore, least: int, *, some: bool = True) -> pa.Array:
+    """The entities that items of the graph are aligned with, string [N], sorted. least: how many users bought each.
 
     Raises ConfigError when there are none, unless not even `some` are needed.
     """
     found = item_nodes(store)
     items = found.filter(pc.invert(is_stub(found)))["id"].combine_chunks()
+    if least and len(items):
+        aligned, items = len(items), items.filter(pa.array(_buyers(store, items) >= least))
+        if some and len(items) == 0:
+            raise ConfigError(f"--item-core {least}: of {aligned:,} aligned items none has so many users")
     if some and len(items) == 0:
         raise ConfigError(
             "--from-items starts at items that are aligned with entities, and the graph has none: ingest an "
             "alignment first (kgkit ingest alignment, or kgkit align)"
         )
     return items.take(pc.sort_indices(items))
+
+
+def _buyers(store: GraphStore, items: pa.Array) -> Ints:
+    """How many users bought each of some items, entity ids string [N]: int64 [N]."""
+    users, sold = IdSet(), IdSet()
+    sold.add(items)
+    pairs = [np.zeros(0, dtype=np.int64)]  # one user may be told of by several sources
+    for table in store.read_edges("PURCHASED", []):
+        item = sold.find(table["tail"])
+        pairs.append((users.encode(table["head"]) * len(items) + item)[item >= 0])
+    counts: Ints = np.bincount(np.unique(np.concatenate(pairs)) % len(items), minlength=len(items))
+    return counts
 
 
 _CODED = ("head", "relation", "tail", "split")
@@ -229,4 +237,4 @@ def _near(attributes: Mapping[_Kind, Spill], reached: IdSet) -> Iterator[Record]
 
 def steps_json(steps: list[Kept]) -> str:
     """The counts as the graph remembers them with the source."""
-    return json.dumps([asdict(step) for step in steps])
+    return json.dumps([{"step": step.step, **step.counts()} for step in steps])

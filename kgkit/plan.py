@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 from kgkit.align.step import AlignStep
 from kgkit.ingest import halfway, named_sources, remembered
 from kgkit.narrow import aligned_items
-from kgkit.records import Alignments, AttributeFacts, Facts, Features, Progress, Purchases, Reject, Skipped
+from kgkit.records import (
+    Alignments,
+    AttributeFacts,
+    Facts,
+    Features,
+    Kept,
+    Progress,
+    Purchases,
+    Reject,
+    Skipped,
+)
 
 if TYPE_CHECKING:
     from kgkit.connector import Connector
@@ -76,7 +86,7 @@ def _one(
     mark = ""
     if store is not None:
         # Items that a source before this one will align are not known yet, so that the state is a guess then.
-        items = None if source.narrow is None else aligned_items(store, some=False)
+        items = None if source.narrow is None else aligned_items(store, source.narrow.item_core, some=False)
         known, mark = remembered(store, connector, name, config, source.narrow, items)
     if known and not force and known.get("fingerprint") == mark:
         state = "unchanged"
@@ -112,7 +122,7 @@ def _estimate(connector: Connector, config: Any, dialect: str, passes: int) -> d
             left_out[record.why] += record.rows
         elif isinstance(record, Reject):
             rejected += 1
-        else:
+        elif not isinstance(record, Kept):
             kinds[_KINDS[type(record)]] += record.table.num_rows
         if time.monotonic() - began > SAMPLE and done and total:
             whole = done >= total

@@ -10,7 +10,7 @@
     [[source]]
     connector = "freebase"
     paths = ["freebase-rdf-latest.gz"]
-    from_items = true          # with hops, entity_core, relation_core: as `kgkit ingest` takes them
+    from_items = true          # with hops, item_core, entity_core, relation_core: as `kgkit ingest` takes them
     hops = 2
 
     [[source]]
@@ -56,22 +56,18 @@ class Recipe:
     sources: list[SourceSpec | AlignStep]
 
 
-def narrowing(
-    from_items: bool,
-    hops: int | None = None,
-    entity_core: int | None = None,
-    relation_core: int | None = None,
-) -> Narrow | None:
-    """What `--from-items` and the options that go with it say. Raises ConfigError for those without it."""
+def narrowing(from_items: bool, **given: int | None) -> Narrow | None:
+    """What `--from-items` and the options that go with it say: numbers of a Narrow, None where none was given.
+
+    Raises ConfigError for those without it.
+    """
     from kgkit.narrow import Narrow
 
+    numbers = {name: n for name, n in given.items() if n is not None}
     if from_items:
-        return Narrow(
-            *(default if n is None else n for n, default in ((hops, 2), (entity_core, 1), (relation_core, 1)))
-        )
-    for name, given in (("--hops", hops), ("--entity-core", entity_core), ("--relation-core", relation_core)):
-        if given is not None:
-            raise ConfigError(f"{name} goes with --from-items")
+        return Narrow(**numbers)
+    for name in numbers:
+        raise ConfigError(f"--{name.replace('_', '-')} goes with --from-items")
     return None
 
 
@@ -156,7 +152,10 @@ def _source(recipe: Path, number: int, table: dict[str, Any]) -> SourceSpec | Al
 
 def _narrowing(where: str, values: dict[str, Any]) -> Narrow | None:
     """Takes the keys of --from-items out of a source's."""
-    given = {k: values.pop(k) for k in ("from_items", "hops", "entity_core", "relation_core") if k in values}
+    from kgkit.narrow import Narrow
+
+    keys = ("from_items", *(field.name for field in dataclasses.fields(Narrow)))
+    given = {k: values.pop(k) for k in keys if k in values}
     for key, value in given.items():
         if not isinstance(value, bool if key == "from_items" else int):
             raise ConfigError(

@@ -94,5 +94,25 @@ class Skipped:
     why: str
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What is left after a step that leaves something out, for tables such as the papers' of their data sets.
+
+    0 is also what a step does not count. Entities: ends of facts, and items.
+    """
+
+    step: str
+    users: int = 0
+    items: int = 0
+    interactions: int = 0
+    entities: int = 0
+    relations: int = 0
+    facts: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """By name, those that are not 0."""
+        return {name: n for name, n in vars(self).items() if name != "step" and n}
+
+
 Data = Facts | Purchases | Alignments | Features | AttributeFacts
-Record = Data | Reject | Progress | Skipped
+Record = Data | Reject | Progress | Skipped | Kept

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from kgkit.errors import ConfigError, TooManyRejects
-from kgkit.records import Data, Progress, Record, Reject, Skipped
+from kgkit.records import Data, Kept, Progress, Record, Reject, Skipped
 
 HEADER = ("file", "line", "reason", "text")
 
@@ -78,7 +78,7 @@ class Rejects:
 
     def sifted(
         self, records: Iterable[Record], tell: Callable[[Progress], None] = lambda progress: None
-    ) -> Iterator[Data | Skipped]:
+    ) -> Iterator[Data | Skipped | Kept]:
         """The records that are no Reject and no Progress; those are counted and listed. `tell` hears of Progress.
 
         Raises TooManyRejects, at the end of the records at the latest.

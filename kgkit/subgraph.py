@@ -9,8 +9,9 @@ import numpy as np
 
 from kgkit.arrays import Bools, Ints
 from kgkit.native.id_set import IdSet
+from kgkit.records import Kept
 
-__all__ = ["Core", "CoreStep", "IdSet", "Thresholds", "k_core"]
+__all__ = ["Core", "IdSet", "Thresholds", "k_core"]
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,6 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class CoreStep:
-    """What is left after so many rounds; round 0 is what was given. Entities: ends of facts, and items."""
-
-    round: int
-    users: int
-    items: int
-    interactions: int
-    entities: int
-    relations: int
-    facts: int
-
-
-@dataclass(frozen=True)
 class Core:
     """Masks of what is kept, and the counts at each step.
 
@@ -58,7 +46,7 @@ class Core:
     relations: Bools
     facts: Bools
     interactions: Bools
-    steps: list[CoreStep]
+    steps: list[Kept]
 
 
 def k_core(
@@ -85,7 +73,7 @@ def k_core(
     t = thresholds
     facts, bought = np.arange(len(head)), np.arange(len(user))
     h, r, o, u, i = head, relation, tail, user, item
-    steps: list[CoreStep] = []
+    steps: list[Kept] = []
     while True:
         degree = _degrees(h, o, n_entities)
         users = np.bincount(u, minlength=n_users)
@@ -93,7 +81,8 @@ def k_core(
         relations = np.bincount(r, minlength=n_relations)
         counts = (users, items, (degree > 0) | (items > 0), relations)
         left = [int(np.count_nonzero(c)) for c in counts]
-        steps.append(CoreStep(len(steps), left[0], left[1], len(u), left[2], left[3], len(h)))
+        step = f"core, round {len(steps)}" if steps else "before the core"
+        steps.append(Kept(step, left[0], left[1], len(u), left[2], left[3], len(h)))
 
         stays = items >= max(t.item, 1)
         if t.items_need_facts:

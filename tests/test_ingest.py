@@ -13,7 +13,7 @@ import pytest
 from conftest import ENGINES, empty_graph
 
 from kgkit.config import make_config
-from kgkit.errors import ConfigError, ConnectorError, TooManyRejects
+from kgkit.errors import ConfigError, ConnectorError, StoppedError, TooManyRejects
 from kgkit.ingest import IngestReport, Step, halfway, ingest
 from kgkit.ingest_writer import Writer
 from kgkit.records import Facts, Features
@@ -32,7 +32,7 @@ def bring(store: GraphStore, name: str, *paths: Path, **options: Any) -> IngestR
     """`kgkit ingest`; keywords that ingest itself takes go there, the others to the connector."""
     own = {
         k: options.pop(k)
-        for k in ("max_rejects", "rejects", "force", "on_progress", "buffer")
+        for k in ("max_rejects", "rejects", "force", "on_progress", "stop", "buffer")
         if k in options
     }
     connector = load_connector(name)()
@@ -311,6 +311,56 @@ def test_an_interrupted_source_goes_on_where_it_was(
     assert report.resumed + report.written["FACT"] + report.matched["FACT"] == 2_000
     assert dump(store) == whole
     assert bring(store, "triples", path).sources[0].unchanged
+
+
+def test_what_was_read_is_stored_when_somebody_asks_for_an_end(
+    store: GraphStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgkit.tabular.reader.BLOCK", 1000)
+    path = write(tmp_path, "kg.txt", "".join(f"m.{i}\tr.{i % 3}\tm.{i // 2}\n" for i in range(2_000)))
+    bring(store, "triples", path)
+    whole = dump(store)
+    store.clear()
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 10
+
+    with pytest.raises(StoppedError):
+        bring(store, "triples", path, stop=stop)
+    told = store.stats()["relationships"]["FACT"]
+    assert 0 < told < 2_000
+    asked = 9  # at once: what is read over again does not take the place of what was read before
+    with pytest.raises(StoppedError):
+        bring(store, "triples", path, stop=stop)
+    report = bring(store, "triples", path).sources[0]
+    assert report.resumed == told
+    assert report.written["FACT"] == 2_000 - told
+    assert dump(store) == whole
+
+
+def test_of_a_slow_source_what_is_held_is_written_after_a_while(
+    store: GraphStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    writer = Writer(store, "dump", 1000, lambda *_: None, told.append)
+    monkeypatch.setattr("kgkit.ingest_writer._SECONDS", 0.0)
+    monkeypatch.setattr("kgkit.ingest_writer._SHARE", 0)
+    facts = [Facts(pa.table({"head": [f"m.{i}"], "relation": ["r"], "tail": ["m.0"]})) for i in range(4)]
+    writer.add(facts[0])
+    assert told == []
+    monkeypatch.setattr(writer, "_due", 0.0)
+    writer.add(facts[1])
+    writer.add(facts[2])
+    assert told == [2, 3]
+    monkeypatch.setattr("kgkit.ingest_writer._SECONDS", 1000.0)
+    writer.add(facts[2])
+    writer.add(facts[3])
+    assert told == [2, 3, 4]
+    writer.finish()
+    assert store.stats()["relationships"]["FACT"] == 4
 
 
 def test_facts_wait_for_more_facts_while_names_are_written(store: GraphStore) -> None:

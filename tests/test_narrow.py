@@ -13,6 +13,7 @@ from kgkit.config import make_config
 from kgkit.errors import ConfigError, ConnectorError
 from kgkit.ingest import IngestReport, ingest
 from kgkit.narrow import Narrow
+from kgkit.records import Kept
 from kgkit.registry import load_connector
 from kgkit.store.open import open_store
 from kgkit.store.port import GraphStore
@@ -97,6 +98,24 @@ def test_core_of_entities_and_relations(graph: GraphStore, tmp_path: Path) -> No
     graph.close()
 
 
+def test_only_items_that_users_enough_bought(graph: GraphStore, tmp_path: Path) -> None:
+    bring(graph, "alignment", tmp_path / "more.txt", "8\td\n9\tx\n")
+    bought = "user,item\nu1,7\nu1,7\nu1,8\nu2,8\nu1,nowhere\nu2,nowhere\n"
+    bring(graph, "purchases", tmp_path / "log.csv", bought)
+    bring(graph, "purchases", tmp_path / "again.csv", "user,item\nu1,7\nu2,8\n")  # the same buyers
+    kg, text = tmp_path / "kg.txt", lines(CHAIN)
+    everything = bring(graph, "triples", kg, text, Narrow(1)).sources[0]
+    assert (everything.steps[0], everything.steps[1].facts) == (Kept("items", items=3, entities=3), 3)
+    for least, items, facts in ((1, 2, 2), (2, 1, 1)):
+        report = bring(graph, "triples", kg, text, Narrow(1, item_core=least)).sources[0]
+        assert report.steps[0] == Kept(f"items with {least} users", items=items, entities=items)
+        assert report.steps[-1].facts == facts
+        assert f"  items with {least} users: {items:,} items, {items:,} entities" in report.summary()
+    with pytest.raises(ConfigError, match="--item-core 3: of 3 aligned items none has so many users"):
+        bring(graph, "triples", kg, text, Narrow(1, item_core=3))
+    graph.close()
+
+
 @pytest.mark.parametrize("held", [64 << 20, 0])  # bytes that wait in memory, and not on disk
 def test_names_come_for_what_is_kept(
     graph: GraphStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
@@ -144,6 +163,8 @@ def test_no_items_and_wrong_numbers(tmp_path: Path) -> None:
         bring(store, "triples", tmp_path / "kg.txt", lines(CHAIN), Narrow(1))
     with pytest.raises(ConfigError, match="--hops must be at least 1"):
         Narrow(0)
+    with pytest.raises(ConfigError, match="--item-core must be at least 0"):
+        Narrow(item_core=-1)
     done = CliRunner().invoke(app, ["ingest", "triples", "kg.txt", "--hops", "2", "--store", "x.lbug"])
     assert isinstance(done.exception, ConfigError) and "--hops goes with --from-items" in str(done.exception)
 
@@ -174,6 +195,7 @@ head_of = ["film.film."]
 connector = "freebase"
 paths = ["dump.nt"]
 from_items = true
+item_core = 1
 hops = 2
 """
 

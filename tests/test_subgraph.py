@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kgkit.subgraph import Core, CoreStep, IdSet, Thresholds, k_core
+from kgkit.records import Kept
+from kgkit.subgraph import Core, IdSet, Thresholds, k_core
 
 # -- k-core --------------------------------------------------------------------------------------------------------
 
@@ -29,12 +30,12 @@ def test_k_core_unravels_round_by_round() -> None:
     """User 3 goes (1 interaction) and so item 2 has 1 and goes, and so user 2; entity 6 goes, and so 5."""
     found = core(FACTS, BOUGHT, Thresholds(user=2, item=2, entity=2))
     assert found.steps == [
-        CoreStep(0, users=4, items=3, interactions=7, entities=7, relations=3, facts=7),
+        Kept("before the core", users=4, items=3, interactions=7, entities=7, relations=3, facts=7),
         # user 3 is gone with 1 interaction; entity 6 with the fact 5-6
-        CoreStep(1, users=3, items=3, interactions=6, entities=6, relations=3, facts=6),
+        Kept("core, round 1", users=3, items=3, interactions=6, entities=6, relations=3, facts=6),
         # item 2 is gone, an entity with one fact now, and so is 5: facts 2-3 and 4-5
-        CoreStep(2, users=3, items=2, interactions=5, entities=4, relations=2, facts=4),
-        CoreStep(3, users=2, items=2, interactions=4, entities=4, relations=2, facts=4),
+        Kept("core, round 2", users=3, items=2, interactions=5, entities=4, relations=2, facts=4),
+        Kept("core, round 3", users=2, items=2, interactions=4, entities=4, relations=2, facts=4),
     ]
     assert np.flatnonzero(found.users).tolist() == [0, 1]
     assert np.flatnonzero(found.items).tolist() == [0, 1]
@@ -47,7 +48,9 @@ def test_k_core_unravels_round_by_round() -> None:
 def test_items_stay_without_facts_unless_told_otherwise() -> None:
     """Relation 1 has 2 facts and relation 2 has 2: only relation 0 stays, and entity 3 by its 3 facts."""
     found = core(FACTS, BOUGHT, Thresholds(entity=2, relation=3))
-    assert found.steps[-1] == CoreStep(1, users=4, items=3, interactions=7, entities=4, relations=1, facts=3)
+    assert found.steps[-1] == Kept(
+        "core, round 1", users=4, items=3, interactions=7, entities=4, relations=1, facts=3
+    )
     # Now each item has one fact, which is not enough: it goes, and takes its interactions and entity 3 with it.
     strict = core(FACTS, BOUGHT, Thresholds(entity=2, relation=3, items_need_facts=True))
     assert (strict.steps[-1].items, strict.steps[-1].interactions, strict.steps[-1].entities) == (0, 0, 0)
@@ -58,7 +61,7 @@ def test_k_core_of_nothing_to_drop_of_loops_and_of_nothing() -> None:
     assert len(core(FACTS, BOUGHT, Thresholds()).steps) == 1
     looped = core([(5, 0, 5)], [], Thresholds(entity=2))  # one fact, not two
     assert looped.steps[-1].facts == 0
-    assert core([], [], Thresholds(10, 10, 10, 50)).steps == [CoreStep(0, 0, 0, 0, 0, 0, 0)]
+    assert core([], [], Thresholds(10, 10, 10, 50)).steps == [Kept("before the core")]
 
 
 def naive(facts: set, bought: set, t: Thresholds) -> tuple[set, set]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgkit import Connector, hookimpl, option
-from kgkit.records import Progress, Purchases, Record, Reject, Skipped
+from kgkit.records import Kept, Progress, Purchases, Record, Reject, Skipped
 from kgkit.tabular import Column, FileOptions, read, seconds
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class PurchaseLog(Connector):
                 "of users with fewer rows than --min-user-rows",
             )
         if config.core is not None:
-            records = partial(
-                _kept, records, _core(records(), config.core), "not in the --core of users and items"
-            )
+            keep, steps = _core(records(), config.core)
+            yield from steps
+            records = partial(_kept, records, keep, "not in the --core of users and items")
         yield from records()
 
     def _rows(self, config: Config) -> Iterator[Record]:
@@ -159,8 +159,11 @@ def _grouped(records: Iterator[Record], keys: list[str]) -> pa.Table:
     return join()
 
 
-def _core(records: Iterator[Record], least: int) -> Callable[[pa.Table], pa.Table]:
-    """The filter for rows of the k-core (UPGAN, section 5.1). Holds the distinct pairs of user and item in memory."""
+def _core(records: Iterator[Record], least: int) -> tuple[Callable[[pa.Table], pa.Table], list[Kept]]:
+    """The filter for rows of the k-core (UPGAN, section 5.1), and what each round keeps.
+
+    Holds the distinct pairs of user and item in memory.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -181,7 +184,12 @@ def _core(records: Iterator[Record], least: int) -> Callable[[pa.Table], pa.Tabl
         ends[name].dictionary.filter(pa.array(kept))
         for name, kept in (("user", core.users), ("item", core.items))
     )
-    return lambda table: table.filter(pc.and_(pc.is_in(table["user"], users), pc.is_in(table["item"], items)))
+
+    def keep(table: pa.Table) -> pa.Table:
+        return table.filter(pc.and_(pc.is_in(table["user"], users), pc.is_in(table["item"], items)))
+
+    # That an item is an entity is not known here.
+    return keep, [replace(step, entities=0) for step in core.steps]
 
 
 def _within(table: pa.Table, name: str, low: float | None, high: float | None) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,6 +62,12 @@ def ingest(
     hops: Annotated[
         int | None, typer.Option("--hops", metavar="N", help="With --from-items: how near. [default: 2]")
     ] = None,
+    item_core: Annotated[
+        int | None,
+        typer.Option(
+            "--item-core", metavar="N", help="With --from-items: users that an item must have. [default: 0]"
+        ),
+    ] = None,
     entity_core: Annotated[
         int | None,
         typer.Option("--entity-core", metavar="N", help="With --from-items: facts that an entity must have."),
@@ -96,6 +103,7 @@ def ingest(
 
     from kgkit.cli.progress import reporter
 
+    near = {"hops": hops, "item_core": item_core, "entity_core": entity_core, "relation_core": relation_core}
     if recipe is not None:
         from kgkit.recipe import read_recipe
 
@@ -104,7 +112,7 @@ def ingest(
                 f"--recipe takes no options of connectors: write {' '.join(context.args)} into the file"
             )
         plan = read_recipe(recipe)
-        if from_items or hops or entity_core or relation_core:
+        if from_items or any(n is not None for n in near.values()):
             raise ConfigError(
                 "--recipe says for each source what to keep of it: write from_items = true into it"
             )
@@ -122,7 +130,7 @@ def ingest(
             raise ConfigError(
                 f"kgkit ingest {name} needs a file or folder after its name; see kgkit ingest {name} --help"
             )
-        narrow = narrowing(from_items, hops, entity_core, relation_core)
+        narrow = narrowing(from_items, **near)
         sources = [SourceSpec(connector, make_config(connector.Config, values), narrow)]
 
     if dry_run:
@@ -132,6 +140,8 @@ def ingest(
     from kgkit.align.step import AlignStep
     from kgkit.align.step import run as align
     from kgkit.bulk import bulk_road
+    from kgkit.cli.stopping import Stop, stoppable
+    from kgkit.errors import StoppedError
     from kgkit.ingest import ingest as run
     from kgkit.rejects import RejectsFile
     from kgkit.store.open import open_store
@@ -149,14 +159,18 @@ def ingest(
     reports: list[IngestReport | AlignReport] = []
     before: list[str] = []  # sources that an alignment comes after
     listing = RejectsFile(rejects)
+    stop = Stop()
     try:
         with (
             listing,
             open_store(store, relationship_types=relationship_types) as opened,
             bulk_road(opened, files, bulk, say) as graph,
             reporter(quiet) as progress,
+            stoppable(stop),
         ):
             for source in sources:
+                if stop():
+                    raise StoppedError("between two sources")
                 if isinstance(source, AlignStep):
                     aligned = align(
                         source,
@@ -180,14 +194,15 @@ def ingest(
                     rejects=listing,
                     force=force,
                     on_progress=progress,
+                    stop=stop,
                 )
                 reports.append(report)
                 before += [f"{report.connector}:{part.source}" for part in report.sources]
                 if not as_json:
                     typer.echo(report.summary())
-    except KeyboardInterrupt:  # click would end without a word
+    except (KeyboardInterrupt, StoppedError):  # click would end without a word
         typer.echo("interrupted: what was written stays, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + (stop.by or signal.SIGINT)) from None
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from processes import hears_control_c
+from typer.testing import CliRunner
+
+from kgkit.cli.main import app
+from kgkit.ingest import Step
 
 
 def kgkit(*words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -175,6 +181,38 @@ def test_control_c_is_a_clean_end_and_the_next_run_finishes(tmp_path: Path) -> N
     assert child.returncode == 130
     assert errors.strip().splitlines()[-1].startswith("interrupted: what was written stays")
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_of_facts_what_was_read_is_stored_first(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kgkit.tabular.reader.BLOCK", 1000)
+    path = tmp_path / "kg.txt"
+    path.write_text("".join(f"m.{i}\tr.{i % 7}\tm.{i // 2}\n" for i in range(2_000)))
+    words = ["ingest", "triples", str(path), "--store", str(tmp_path / "graph.lbug"), "--json"]
+    monkeypatch.chdir(tmp_path)
+
+    @contextlib.contextmanager
+    def reporter(quiet: bool) -> Iterator[Callable[[Step], None]]:
+        def reported(step: Step) -> None:
+            if step.phase == "reading" and step.rows > 500:
+                os.kill(os.getpid(), number)
+
+        yield reported
+
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patched:
+        patched.setattr("kgkit.cli.progress.reporter", reporter)
+        stopped = CliRunner().invoke(app, words)
+    assert stopped.exit_code == 128 + number
+    assert "stopping: what has been read is stored first" in capfd.readouterr().err
+    assert stopped.stderr.startswith("interrupted: what was written stays")
+    assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    done = CliRunner().invoke(app, words)
+    report = json.loads(done.stdout)[0]["sources"][0]
+    assert 500 <= report["resumed"] < 1000
+    assert report["resumed"] + report["written"]["FACT"] == 2_000
 
 
 def test_help_lists_a_connectors_options() -> None:

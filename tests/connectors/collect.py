@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kgkit.config import make_config
-from kgkit.records import Facts, Features, Progress, Purchases, Reject, Skipped
+from kgkit.records import Facts, Features, Kept, Progress, Purchases, Reject, Skipped
 from kgkit.registry import load_connector
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -23,6 +23,7 @@ class Collected:
     alignments: list[dict[str, Any]] = field(default_factory=list)
     features: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
+    steps: list[Kept] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     rows: int = 0
 
@@ -38,6 +39,8 @@ def collect(name: str, *paths: Path, **options: Any) -> Collected:
             out.skipped[record.why] += record.rows
         elif isinstance(record, Progress):
             out.rows += record.rows
+        elif isinstance(record, Kept):
+            out.steps.append(record)
         elif isinstance(record, Features):
             out.features.setdefault(record.of, []).extend(record.table.to_pylist())
         else:

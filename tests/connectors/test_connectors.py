@@ -65,6 +65,12 @@ def test_purchases_of_seed_users_and_of_the_core(tmp_path: Path) -> None:
     assert [(p["user"], p["item"]) for p in got.purchases] == [(u, str(i)) for u, i in rows[:5]]
     assert got.skipped == {"not in the --core of users and items": 3}
     assert got.rows == 8
+    assert [(s.step, s.users, s.items, s.interactions) for s in got.steps] == [
+        ("before the core", 4, 3, 7),
+        ("core, round 1", 3, 3, 6),
+        ("core, round 2", 3, 2, 5),
+        ("core, round 3", 2, 2, 4),
+    ]
     assert collect("purchases", path, core=3).purchases == []
 
 

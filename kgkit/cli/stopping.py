@@ -1,0 +1,49 @@
+"""Ctrl-C, or SIGTERM, at a command that should store what it has read before it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_MESSAGE = b"\nstopping: what has been read is stored first (once more: at once)\n"
+
+
+class Stop:
+    """Whether, and by which signal, an end was asked for."""
+
+    def __init__(self) -> None:
+        self.by: int | None = None
+
+    def __call__(self) -> bool:
+        return self.by is not None
+
+
+@contextmanager
+def stoppable(stop: Stop) -> Iterator[None]:
+    """Within, the first signal is told to `stop`, and the second does what signals do. Elsewhere than on the main
+    thread, where Python allows no handlers, all do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def heed(number: int, frame: Any) -> None:
+        stop.by = number
+        restore()
+        os.write(2, _MESSAGE)  # whatever the stream was in the middle of
+
+    for number in _SIGNALS:
+        signal.signal(number, heed)
+    try:
+        yield
+    finally:
+        restore()
