@@ -12,7 +12,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # How input is cut into records. What an interrupted run said of its progress holds for its own number only, so this
 # goes up whenever a connector cuts otherwise: 2 since N-Triples come in blocks of 4 MiB.
 _CUT = 2
+
+Stoppable = Callable[[], AbstractContextManager[Callable[[], bool]]]
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def ingest(
     force: bool = False,
     narrow: Narrow | None = None,
     on_progress: Callable[[Step], None] | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stoppable: Stoppable = lambda: nullcontext(lambda: False),
     buffer: int = 5_000_000,
 ) -> IngestReport:
     """Brings what a connector reads into a store.
@@ -130,9 +132,10 @@ def ingest(
     files and options are unchanged is skipped unless `force`. `max_rejects` is a share of the rows ("0.1%") or a
     number; malformed rows are listed in the file `rejects`, which several calls may share.
     `narrow` keeps the part of each source that is near the graph's items.
-    `stop` is asked between records whether to end here. `buffer` is how many rows are held before they are written.
+    What `stoppable` gives is asked between records whether to end here; it is entered when a source begins to be read,
+    and left when that ends. `buffer` is how many rows are held before they are written.
 
-    Raises ConnectorError, TooManyRejects, ConfigError, StoreError, and StoppedError when `stop` said so; whatever was
+    Raises ConnectorError, TooManyRejects, ConfigError, StoreError, and StoppedError when it was to end; whatever was
     valid until then is kept, and the same command goes on from there.
     """
     parse_limit(str(max_rejects))  # before anything is read
@@ -149,7 +152,7 @@ def ingest(
                 force,
                 narrow,
                 on_progress,
-                stop,
+                stoppable,
                 buffer,
             )
             for name, part in sources
@@ -181,7 +184,7 @@ def _one(
     force: bool,
     narrow: Narrow | None,
     on_progress: Callable[[Step], None] | None,
-    stop: Callable[[], bool],
+    stoppable: Stoppable,
     buffer: int,
 ) -> SourceReport:
     began = time.monotonic()
@@ -190,11 +193,6 @@ def _one(
     def tell(phase: str, rows: int, done: int = 0, total: int = 0) -> None:
         if on_progress is not None:
             on_progress(Step(name, phase, rows, done, total))
-
-    def tell_unless_stopped(phase: str, rows: int, done: int = 0, total: int = 0) -> None:
-        tell(phase, rows, done, total)
-        if stop():
-            raise StoppedError(f"{name}: stopped after {rows:,} rows")
 
     tell("checking", 0)
     items = None if narrow is None else aligned_items(store, narrow.item_core)
@@ -218,17 +216,20 @@ def _one(
     writer = Writer(store, identity, buffer, tell, flushed)
     resumed = 0
     steps: list[Kept] = []
-    near = None
-    if narrow is not None and items is not None:
-        near = Narrowed(connector, config, narrow, items, tell_unless_stopped)
-    with _kept(writer):
-        records = connector.read(config) if near is None else iter(near)
+    with _kept(writer), stoppable() as stop:
+
+        def go_on(phase: str, rows: int, done: int, total: int) -> None:
+            tell(phase, rows, done, total)
+            if stop():
+                raise StoppedError(f"{name}: stopped after {rows:,} rows")
+
+        records = connector.read(config)
+        if narrow is not None and items is not None:
+            records = iter(Narrowed(connector, config, narrow, items, go_on))
         # Of files only: a pipe may keep its reader waiting for ever.
         if all(path.is_file() for path in connector.files(config)):
             records = ahead(records)
-        for record in rejects.sifted(
-            records, lambda p: tell_unless_stopped("reading", rejects.rows, p.done, p.total)
-        ):
+        for record in rejects.sifted(records, lambda p: go_on("reading", rejects.rows, p.done, p.total)):
             if isinstance(record, Kept):
                 steps.append(record)
             elif isinstance(record, Skipped):

@@ -69,7 +69,7 @@ class Writer:
         self._flushed, self._taken = flushed, 0
         self._told = self._rows = self._bytes = 0  # facts; properties, and their bytes
         self._most_facts = 0  # yet unknown
-        self._due = time.monotonic() + _SECONDS  # when what is held is written, however little
+        self._due: float | None = None  # when what is held is written, however little; yet unknown
 
     def add(self, record: Facts | Purchases | Alignments | Features | AttributeFacts) -> None:
         """Takes a record; writes when enough are held. Pairs are held to the end, because their counts must be whole."""
@@ -89,6 +89,8 @@ class Writer:
                     self._attributes.append(record)
                 self._rows += record.table.num_rows
                 self._bytes += record.table.nbytes  # long texts are many bytes in few rows
+            if self._due is None:  # not before: hops may have been searched, or records skipped
+                self._due = time.monotonic() + _SECONDS
             if self._is_full() or time.monotonic() > self._due:
                 self._write_held()
             elif self._rows >= min(self._buffer, _ROWS) or self._bytes >= _BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def bring(store: GraphStore, name: str, *paths: Path, **options: Any) -> IngestR
     """`kgkit ingest`; keywords that ingest itself takes go there, the others to the connector."""
     own = {
         k: options.pop(k)
-        for k in ("max_rejects", "rejects", "force", "on_progress", "stop", "buffer")
+        for k in ("max_rejects", "rejects", "force", "on_progress", "stoppable", "buffer")
         if k in options
     }
     connector = load_connector(name)()
@@ -329,12 +330,12 @@ def test_what_was_read_is_stored_when_somebody_asks_for_an_end(
         return asked == 10
 
     with pytest.raises(StoppedError):
-        bring(store, "triples", path, stop=stop)
+        bring(store, "triples", path, stoppable=lambda: contextlib.nullcontext(stop))
     told = store.stats()["relationships"]["FACT"]
     assert 0 < told < 2_000
     asked = 9  # at once: what is read over again does not take the place of what was read before
     with pytest.raises(StoppedError):
-        bring(store, "triples", path, stop=stop)
+        bring(store, "triples", path, stoppable=lambda: contextlib.nullcontext(stop))
     report = bring(store, "triples", path).sources[0]
     assert report.resumed == told
     assert report.written["FACT"] == 2_000 - told
@@ -346,11 +347,11 @@ def test_of_a_slow_source_what_is_held_is_written_after_a_while(
 ) -> None:
     told: list[int] = []
     writer = Writer(store, "dump", 1000, lambda *_: None, told.append)
-    monkeypatch.setattr("kgkit.ingest_writer._SECONDS", 0.0)
-    monkeypatch.setattr("kgkit.ingest_writer._SHARE", 0)
     facts = [Facts(pa.table({"head": [f"m.{i}"], "relation": ["r"], "tail": ["m.0"]})) for i in range(4)]
     writer.add(facts[0])
     assert told == []
+    monkeypatch.setattr("kgkit.ingest_writer._SECONDS", 0.0)
+    monkeypatch.setattr("kgkit.ingest_writer._SHARE", 0)
     monkeypatch.setattr(writer, "_due", 0.0)
     writer.add(facts[1])
     writer.add(facts[2])

@@ -140,7 +140,7 @@ def ingest(
     from kgkit.align.step import AlignStep
     from kgkit.align.step import run as align
     from kgkit.bulk import bulk_road
-    from kgkit.cli.stopping import Stop, stoppable
+    from kgkit.cli.stopping import Stop
     from kgkit.errors import StoppedError
     from kgkit.ingest import ingest as run
     from kgkit.rejects import RejectsFile
@@ -166,11 +166,8 @@ def ingest(
             open_store(store, relationship_types=relationship_types) as opened,
             bulk_road(opened, files, bulk, say) as graph,
             reporter(quiet) as progress,
-            stoppable(stop),
         ):
             for source in sources:
-                if stop():
-                    raise StoppedError("between two sources")
                 if isinstance(source, AlignStep):
                     aligned = align(
                         source,
@@ -194,7 +191,7 @@ def ingest(
                     rejects=listing,
                     force=force,
                     on_progress=progress,
-                    stop=stop,
+                    stoppable=stop.heeded,
                 )
                 reports.append(report)
                 before += [f"{report.connector}:{part.source}" for part in report.sources]

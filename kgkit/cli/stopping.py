@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_MESSAGE = b"\nstopping: what has been read is stored first (once more: at once)\n"
+_MESSAGE = b"\nstopping as soon as what can be gone on from is stored (once more: at once)\n"
 
 
 class Stop:
-    """Whether, and by which signal, an end was asked for."""
+    """By which signal an end was asked for, if by any."""
 
     def __init__(self) -> None:
         self.by: int | None = None
@@ -22,28 +22,27 @@ class Stop:
     def __call__(self) -> bool:
         return self.by is not None
 
+    @contextmanager
+    def heeded(self) -> Iterator[Stop]:
+        """Within, the first signal is kept here, and the second does what signals do. Elsewhere than on the main thread,
+        where Python allows no handlers, all do."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
 
-@contextmanager
-def stoppable(stop: Stop) -> Iterator[None]:
-    """Within, the first signal is told to `stop`, and the second does what signals do. Elsewhere than on the main
-    thread, where Python allows no handlers, all do."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        def heed(number: int, frame: Any) -> None:
+            self.by = number
+            restore()
+            os.write(2, _MESSAGE)  # whatever the stream was in the middle of
 
-    def heed(number: int, frame: Any) -> None:
-        stop.by = number
-        restore()
-        os.write(2, _MESSAGE)  # whatever the stream was in the middle of
-
-    for number in _SIGNALS:
-        signal.signal(number, heed)
-    try:
-        yield
-    finally:
-        restore()
+        for number in _SIGNALS:
+            signal.signal(number, heed)
+        try:
+            yield self
+        finally:
+            restore()

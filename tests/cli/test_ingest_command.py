@@ -206,7 +206,7 @@ def test_of_facts_what_was_read_is_stored_first(
         patched.setattr("kgkit.cli.progress.reporter", reporter)
         stopped = CliRunner().invoke(app, words)
     assert stopped.exit_code == 128 + number
-    assert "stopping: what has been read is stored first" in capfd.readouterr().err
+    assert "stopping as soon as" in capfd.readouterr().err
     assert stopped.stderr.startswith("interrupted: what was written stays")
     assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     done = CliRunner().invoke(app, words)
