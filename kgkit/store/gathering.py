@@ -164,10 +164,11 @@ class WaitingFacts:
 
 @dataclass(frozen=True)
 class _Names:
-    """What numbers mean. row: int32, of an offset in `ids`; ids: string; relations: string, by rid."""
+    """What numbers mean. ids: string, of nodes, None where these go by numbers; row: int32, of an offset in `ids`;
+    relations: string, by rid."""
 
     row: Array
-    ids: pa.Array
+    ids: pa.Array | None
     relations: pa.Array
 
 
@@ -314,14 +315,17 @@ class GatheringStore(LadybugStore):
 
     def _names(self, engine: Engine, *, ids: bool = True) -> _Names:
         """`ids`: those of nodes, too."""
+        relations = pa.array(_relations(engine), pa.string())
+        if not ids:
+            return _Names(np.zeros(0, dtype=np.int32), None, relations)
         texts, offsets = [pa.array([], pa.string())], [np.zeros(0, dtype=np.int64)]
-        for found in ids_and_offsets(engine, "Entity") if ids else ():
+        for found in ids_and_offsets(engine, "Entity"):
             texts += found.column(0).chunks
             offsets.append(np.asarray(found.column(1), dtype=np.int64))
         at = np.concatenate(offsets)
         row = np.zeros(1 + int(at.max(initial=-1)), dtype=np.int32)
         row[at] = np.arange(len(at))
-        return _Names(row, pa.concat_arrays(texts), pa.array(_relations(engine), pa.string()))
+        return _Names(row, pa.concat_arrays(texts), relations)
 
     def _table(self, part: tuple[Ints, Ints, Ints, Array], names: _Names) -> dict[str, pa.Array]:
         """Columns head, tail, relation, source of some waiting facts, as dictionaries; ends without names as numbers."""
@@ -333,7 +337,7 @@ class GatheringStore(LadybugStore):
             "source": of(pa.array(codes.astype(np.int32), mask=codes == 0), sources),
         }
         for name, ends in (("head", heads), ("tail", tails)):
-            columns[name] = of(pa.array(names.row[ends]), names.ids) if len(names.ids) else pa.array(ends)
+            columns[name] = pa.array(ends) if names.ids is None else of(pa.array(names.row[ends]), names.ids)
         return columns
 
 

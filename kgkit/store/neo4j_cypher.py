@@ -113,7 +113,6 @@ CREATE_VECTOR_INDEX = (
     "CREATE VECTOR INDEX {name} IF NOT EXISTS FOR (n:{label}) ON (n.{prop}) OPTIONS {{indexConfig: "
     "{{`vector.dimensions`: $dimensions, `vector.similarity_function`: 'cosine'}}}}"
 )
-DROP_INDEX = "DROP INDEX {name} IF EXISTS"
 # Neo4j's cosine is (1 + cos) / 2. The index is approximate and quantised: its candidates are scored again exactly.
 SIMILAR_BY_INDEX = (
     "MATCH (n:{label} {{id: $id}}) CALL db.index.vector.queryNodes($index, $candidates, n.{prop}) YIELD node "
