@@ -23,10 +23,8 @@ from kgkit.server_jars import class_path, java, run_admin
 
 DATABASE = "neo4j"
 # The importer's heap is small whatever the graph's size: its large tables are outside. Its collector for throughput
-# takes a sixth less processor time than the default one. Java's second compiler takes half of a short import's time, so
-# it has only what runs six times as often as it usually asks for: a tenth less again, of six million facts a sixth.
-_COMPILE = {"Invocation": 30_000, "MinInvocation": 3_750, "Compile": 90_000, "BackEdge": 240_000}
-_JAVA = ("-Xmx1g", "-XX:+UseParallelGC", *(f"-XX:Tier4{what}Threshold={n}" for what, n in _COMPILE.items()))
+# takes a sixth less processor time than the default one.
+_JAVA = ("-Xmx1g", "-XX:+UseParallelGC")
 OFF_HEAP = "50%"  # of the machine's memory at most: about 10 bytes a node beside a page cache
 _PLACES = (Path("databases") / DATABASE, Path("transactions") / DATABASE)
 
