@@ -287,14 +287,20 @@ def test_progress_counts_up_and_names_its_phases(store: GraphStore, shop: dict[s
     assert {"writing User", "writing PURCHASED"} <= {s.phase for s in steps}
 
 
-def test_an_interrupted_source_goes_on_where_it_was(
-    store: GraphStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def in_many_records(store: GraphStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Dump]:
+    """A file of 2,000 facts that is read in small pieces, and the graph that it makes of an empty one."""
     monkeypatch.setattr("kgkit.tabular.reader.BLOCK", 1000)
     path = write(tmp_path, "kg.txt", "".join(f"m.{i}\tr.{i % 3}\tm.{i // 2}\n" for i in range(2_000)))
     bring(store, "triples", path)
     whole = dump(store)
     store.clear()
+    return path, whole
+
+
+def test_an_interrupted_source_goes_on_where_it_was(
+    store: GraphStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, whole = in_many_records(store, tmp_path, monkeypatch)
     written = 0
 
     def interrupt(step: Step) -> None:
@@ -317,11 +323,7 @@ def test_an_interrupted_source_goes_on_where_it_was(
 def test_what_was_read_is_stored_when_somebody_asks_for_an_end(
     store: GraphStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kgkit.tabular.reader.BLOCK", 1000)
-    path = write(tmp_path, "kg.txt", "".join(f"m.{i}\tr.{i % 3}\tm.{i // 2}\n" for i in range(2_000)))
-    bring(store, "triples", path)
-    whole = dump(store)
-    store.clear()
+    path, whole = in_many_records(store, tmp_path, monkeypatch)
     asked = 0
 
     def stop() -> bool:

@@ -25,11 +25,12 @@ class Stop:
     @contextmanager
     def heeded(self) -> Iterator[Stop]:
         """Within, the first signal is kept here, and the second does what signals do. Elsewhere than on the main thread,
-        where Python allows no handlers, all do."""
+        where Python allows no handlers, all do; one that the process ignores, as below nohup, it goes on ignoring."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        before = {n: handler for n, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
 
         def restore() -> None:
             for number, handler in before.items():
@@ -40,7 +41,7 @@ class Stop:
             restore()
             os.write(2, _MESSAGE)  # whatever the stream was in the middle of
 
-        for number in _SIGNALS:
+        for number in before:
             signal.signal(number, heed)
         try:
             yield self

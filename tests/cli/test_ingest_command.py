@@ -17,6 +17,7 @@ from processes import hears_control_c
 from typer.testing import CliRunner
 
 from kgkit.cli.main import app
+from kgkit.cli.stopping import Stop
 from kgkit.ingest import Step
 
 
@@ -213,6 +214,19 @@ def test_of_facts_what_was_read_is_stored_first(
     report = json.loads(done.stdout)[0]["sources"][0]
     assert 500 <= report["resumed"] < 1000
     assert report["resumed"] + report["written"]["FACT"] == 2_000
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Stop().heeded() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.by == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_help_lists_a_connectors_options() -> None:
