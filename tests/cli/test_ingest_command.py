@@ -184,6 +184,17 @@ def test_control_c_is_a_clean_end_and_the_next_run_finishes(tmp_path: Path) -> N
     assert "Traceback" not in errors
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Signals are heard, as at a terminal; processes in the background may begin with them ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_of_facts_what_was_read_is_stored_first(
     tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -216,17 +227,15 @@ def test_of_facts_what_was_read_is_stored_first(
     assert report["resumed"] + report["written"]["FACT"] == 2_000
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_signal_that_is_ignored_stays_so() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with Stop().heeded() as stop:
-            os.kill(os.getpid(), signal.SIGINT)
-            assert not stop()
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert stop.by == signal.SIGTERM
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Stop().heeded() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.by == signal.SIGTERM
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_help_lists_a_connectors_options() -> None:
