@@ -74,7 +74,7 @@ class LadybugStore(GraphStore, Numbered):
             else:
                 with self._engine_.exclusive():
                     ladybug_tables.create_tables(self._engine_)
-                    ladybug_answers.drop_leftovers(self._engine_)
+                    ladybug_tables.drop_leftovers(self._engine_)
         except BaseException:
             self.close()
             raise
@@ -157,7 +157,7 @@ class LadybugStore(GraphStore, Numbered):
         with engine.exclusive():
             with engine.transaction():
                 for part in engine.parts:
-                    ladybug_tables.drop_part(engine, part)
+                    ladybug_tables.drop_table(engine, part)
                 for table in (*EDGES, *NODES):
                     engine.rows(f"DROP TABLE IF EXISTS {identifier(table)}")
                 ladybug_tables.create_tables(engine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,8 @@ from kgkit.names import COLUMNS, Names
 from kgkit.schema import EDGES, ITEM_PREFIX, EdgeKind, identifier
 from kgkit.store.align_plan import MOVING, AlignPlan, plan, renamed, touched
 from kgkit.store.ladybug_engine import Engine
-from kgkit.store.ladybug_tables import codes, declare, edge_columns, keys, node_columns, pattern
+from kgkit.store.ladybug_redirect import Ends, entity_ends, redirect_aside, redirected
+from kgkit.store.ladybug_tables import declare, filling, keys, node_columns, pattern, put_in_place
 from kgkit.store.ladybug_write import add_nodes, lookup, merge_edges, resolve_ends, upsert_nodes
 from kgkit.store.port import AlignStats
 
@@ -48,28 +49,44 @@ def _carry_out(engine: Engine, todo: AlignPlan, names: pa.Table) -> int:
     stubs, into = stub_ids.filter(there), goals.filter(there)
     left = pa.array(todo.left.values(), pa.string())
     reached = pa.array([todo.said[item] for item in todo.left], pa.string())
-    moved = [(EDGES[kind], _redirected(engine, EDGES[kind], left, reached)) for kind in MOVING if len(left)]
-    moved += [(kind, _redirected(engine, kind, stubs, into)) for kind in EDGES.values() if len(stubs)]
     values = values.filter(there).drop(["item_id", *COLUMNS])
     empty = [c for c in values.column_names if values[c].null_count == values.num_rows]
-    with engine.transaction():
-        if len(left):
-            _leave(engine, left)
-        if len(stubs):
-            delete_nodes(engine, "Entity", stubs)
-            upsert_nodes(engine, "Entity", values.drop(empty).append_column("id", into))
-        upsert_nodes(engine, "Entity", pa.table({"id": goals, "item_id": items}))
-        if names.num_rows:
-            _call(engine, names)
-        for kind, table in moved:
-            if table.num_rows:
-                source, target = resolve_ends(engine, kind, table, "error")
-                merge_edges(engine, kind, table, source, target)
-        if len(left):
-            bare = left.filter(pa.array(_bare(engine, left)))
-            if len(bare):
-                delete_nodes(engine, "Entity", bare)
+    with filling(engine):
+        anew: list[str] = []  # tables
+        moved: list[tuple[EdgeKind, pa.Table]] = []
+        for kind in EDGES.values():
+            moves = [(left, reached)] * (kind.type in MOVING and len(left) > 0) + [(stubs, into)]
+            written = redirect_aside(engine, kind, _ends(kind, moves))
+            anew += written
+            if not written:
+                moved += [(kind, redirected(engine, kind, *move)) for move in moves if len(move[0])]
+        with engine.transaction():
+            for name in anew:
+                put_in_place(engine, name, instead_of=name)
+            if len(left):
+                _leave(engine, left)
+            if len(stubs):
+                delete_nodes(engine, "Entity", stubs)
+                upsert_nodes(engine, "Entity", values.drop(empty).append_column("id", into))
+            upsert_nodes(engine, "Entity", pa.table({"id": goals, "item_id": items}))
+            if names.num_rows:
+                _call(engine, names)
+            for kind, table in moved:
+                if table.num_rows:
+                    source, target = resolve_ends(engine, kind, table, "error")
+                    merge_edges(engine, kind, table, source, target)
+            if len(left):
+                bare = left.filter(pa.array(_bare(engine, left)))
+                if len(bare):
+                    delete_nodes(engine, "Entity", bare)
     return len(stubs)
+
+
+def _ends(kind: EdgeKind, moves: Sequence[tuple[pa.Array, pa.Array]]) -> Ends:
+    """At which end, head or tail, which entities have others take their places."""
+    old, new = (pa.concat_arrays(parts) for parts in zip(*moves, strict=True))
+    columns = [{"a": "head", "b": "tail"}[variable] for variable in entity_ends(kind)]
+    return dict.fromkeys(columns, (old, new)) if len(old) else {}
 
 
 def _names(engine: Engine, todo: AlignPlan, item_of: Mapping[str, str | None]) -> pa.Table:
@@ -93,26 +110,6 @@ def _call(engine: Engine, names: pa.Table) -> None:
     engine.rows(f"LOAD FROM $t MATCH (n:Entity {{`id`: c0}}) SET {sets}", {"t": table})
 
 
-def _redirected(engine: Engine, kind: EdgeKind, old: pa.Array, new: pa.Array) -> pa.Table:
-    """All relationships of a kind that touch one of the nodes `old`, with the node of `new` in its place."""
-    names = [c for c in edge_columns(kind) if c != "rid"]
-    returned = ", ".join(["a.`id`", "b.`id`", *(f"r.{identifier(c)}" for c in names)])
-    parts = [
-        engine.arrow(
-            f"LOAD FROM $t MATCH {pattern(kind)} WHERE {variable}.`id` = c0 RETURN {returned}",
-            {"t": pa.table({"c0": old})},
-        ).rename_columns(["head", "tail", *names])
-        for variable in _entity_ends(kind)
-    ]
-    table = pa.concat_tables(parts).combine_chunks()
-    for column, label in (("head", kind.source), ("tail", kind.target)):
-        if label == "Entity":
-            place = codes(table[column].combine_chunks(), old)
-            to = pc.coalesce(new.take(pa.array(place, mask=place < 0)), table[column].combine_chunks())
-            table = table.set_column(table.column_names.index(column), column, to)
-    return table
-
-
 def _leave(engine: Engine, entities: pa.Array) -> None:
     """The nodes are items no longer."""
     for kind in MOVING:
@@ -132,7 +129,7 @@ def _bare(engine: Engine, entities: pa.Array) -> Bools:
     for column in values.columns:
         bare &= np.asarray(pc.is_null(column))
     for kind in EDGES.values():
-        for variable in _entity_ends(kind):
+        for variable in entity_ends(kind):
             found = engine.arrow(
                 f"LOAD FROM $t MATCH {pattern(kind)} WHERE {variable}.`id` = c0 RETURN DISTINCT c0",
                 {"t": pa.table({"c0": entities.filter(pa.array(bare))})},
@@ -141,10 +138,6 @@ def _bare(engine: Engine, entities: pa.Array) -> Bools:
             if not bare.any():
                 return bare
     return bare
-
-
-def _entity_ends(kind: EdgeKind) -> Iterable[str]:
-    return [v for v, label in (("a", kind.source), ("b", kind.target)) if label == "Entity"]
 
 
 def delete_nodes(engine: Engine, label: str, ids: pa.Array) -> None:

@@ -1,10 +1,10 @@
 """What models write into the embedded engine: vectors in slices, runs that replace each other at one instant.
 
 Measured: filling a vector column costs super-linear time in the rows between two checkpoints, and a checkpoint cannot
-be part of a transaction. So vectors are filled into a side property `<property>__next`, a few thousand rows and a
-checkpoint at a time, where nobody looks; one last transaction deletes the old answers, copies the new ones, and puts
-the side property in the place of the old (DROP and RENAME take part in transactions). Side properties that a killed
-process left are dropped by the next writer.
+be part of a transaction; nor can a COPY, which the log does not hold. So vectors are filled into a side property
+`<property>__next`, a few thousand rows and a checkpoint at a time, and relationships are copied into a table of their own
+`<type>_<n>__next`, where nobody looks. One last transaction drops the old ones and puts the new ones in their place (DROP
+and RENAME take part in transactions). What a killed process left is dropped by the next writer.
 """
 
 from __future__ import annotations
@@ -27,28 +27,25 @@ from kgkit.schema import (
 )
 from kgkit.store.ladybug_compare import key_codes, plain_ends
 from kgkit.store.ladybug_engine import Engine
-from kgkit.store.ladybug_tables import SIDE, combine, declare, edge_kind, node_columns, node_kind
-from kgkit.store.ladybug_write import (
-    add_nodes,
-    copy_edges,
-    edge_table,
-    lookup,
-    resolve_ends,
+from kgkit.store.ladybug_parts import SIDE, next_part
+from kgkit.store.ladybug_tables import (
+    combine,
+    declare,
+    drop_table,
+    edge_kind,
+    fill_aside,
+    filling,
+    node_columns,
+    node_kind,
+    put_in_place,
 )
+from kgkit.store.ladybug_write import add_nodes, edge_table, lookup, resolve_ends, runs_of_parts
 from kgkit.store.packed import pack
 from kgkit.store.port import Answers, RunRecord, Vectors, check_current
 from kgkit.store.rows import last_rows
 from kgkit.store.weights import rows as weight_rows
 
 SLICE = 5_000  # vectors between two checkpoints
-
-
-def drop_leftovers(engine: Engine) -> None:
-    """Drops side properties that a killed process was filling."""
-    for label in NODES:
-        for name in node_columns(engine, label, side=True):
-            if name.endswith(SIDE):
-                _drop(engine, label, name)
 
 
 def write_vectors(engine: Engine, prop: str, vectors: Vectors) -> int:
@@ -86,12 +83,11 @@ def replace_answers(
 ) -> dict[str, int]:
     """`GraphStore.replace_answers`."""
     embedding = embedding_property(run.plugin)
-    drop_leftovers(engine)
     tables = _answer_tables(engine, run.id, answers)
     written: dict[str, int] = {}
     sides: dict[tuple[str, str], str] = {}  # the engine's type by label and property
     forms: dict[tuple[str, str], bool] = {}  # whether packed, by the same
-    try:
+    with filling(engine):
         for part in vectors:
             matrix = _checked(part)
             type_ = f"FLOAT[{matrix.shape[1]}]"
@@ -112,13 +108,11 @@ def replace_answers(
             filled = _fill(engine, prop + SIDE, packed and packed + SIDE, part)
             if not part.table:
                 written["embeddings"] = written.get("embeddings", 0) + filled
+        places = _fill_tables(engine, tables)
         with engine.transaction():
-            _swap(engine, run, embedding, list(sides), tables)
+            _swap(engine, run, embedding, list(sides), places)
             if weights:
                 add_nodes(engine, "Weights", weight_rows(run.id, weights))
-    except BaseException:
-        drop_leftovers(engine)
-        raise
     engine.checkpoint()
     return written | {kind: table.num_rows for kind, table in tables.items()}
 
@@ -128,13 +122,24 @@ def update_answers(engine: Engine, run_id: str, answers: Iterable[Answers]) -> d
     found = engine.rows("MATCH (r:Run {`id`: $run}) RETURN r.`current`", {"run": run_id})
     check_current(run_id, found[0][0] if found else None)
     tables = _answer_tables(engine, run_id, answers)
-    with engine.transaction():
-        _delete_answers(engine, [run_id], list(tables))
-        for kind, table in tables.items():
-            if table.num_rows:
-                copy_edges(engine, edge_kind(kind), table)
+    with filling(engine):
+        places = _fill_tables(engine, tables)
+        with engine.transaction():
+            _delete_answers(engine, [run_id], list(tables))
+            for name in places:
+                put_in_place(engine, name)
     engine.checkpoint()
     return {kind: table.num_rows for kind, table in tables.items()}
+
+
+def _fill_tables(engine: Engine, tables: Mapping[str, pa.Table]) -> list[str]:
+    """Copies answers, by kind, into tables that are nobody's yet; returns the names that they will have."""
+    places = []
+    for kind, table in tables.items():
+        if table.num_rows:
+            places.append(next_part(engine.parts, kind))
+            fill_aside(engine, edge_kind(kind), places[-1], table)
+    return places
 
 
 def erase_run(engine: Engine, run_id: str) -> int:
@@ -238,12 +243,20 @@ def _answer_kinds() -> list[str]:
 
 
 def _delete_answers(engine: Engine, runs: list[str], kinds: list[str] | None = None) -> int:
-    """Deletes the relationships of some runs, of all kinds unless given, and returns how many they were."""
+    """Takes away the relationships of some runs, of all kinds unless given, and returns how many they were."""
     removed = 0
     for kind in _answer_kinds() if kinds is None else kinds:
+        for run, name in list(runs_of_parts(engine, edge_kind(kind))):
+            if run is None or run in runs:
+                count = f"MATCH ()-[r:{identifier(name)}]->() RETURN count(*)"
+                removed += int(engine.rows(count)[0][0])
+                drop_table(engine, name)
+        # What people made by hand, and an earlier kgkit.
         match = f"MATCH ()-[r:{identifier(kind)}]->() WHERE r.run IN $runs"
-        removed += int(engine.rows(f"{match} RETURN count(*)", {"runs": runs})[0][0])
-        engine.rows(f"{match} DELETE r", {"runs": runs})
+        by_hand = int(engine.rows(f"{match} RETURN count(*)", {"runs": runs}, one_table=True)[0][0])
+        if by_hand:
+            removed += by_hand
+            engine.rows(f"{match} DELETE r", {"runs": runs}, one_table=True)
     return removed
 
 
@@ -252,9 +265,12 @@ def _swap(
     run: RunRecord,
     embedding: str,
     sides: Iterable[tuple[str, str]],
-    tables: Mapping[str, pa.Table],
+    places: Iterable[str],
 ) -> None:
-    """The instant at which the new answers take the place of the old; within a transaction."""
+    """The instant at which the new answers take the place of the old; within a transaction.
+
+    sides: label and property of vectors that were filled; places: names of tables that were.
+    """
     before = engine.rows("MATCH (r:Run) WHERE r.plugin = $plugin RETURN r.`id`", {"plugin": run.plugin})
     runs = sorted({run.id, *(row[0] for row in before)})
     _delete_answers(engine, runs)
@@ -272,9 +288,8 @@ def _swap(
             "provenance": run.provenance,
         },
     )
-    for kind, table in tables.items():
-        if table.num_rows:
-            copy_edges(engine, edge_kind(kind), table)
+    for name in places:
+        put_in_place(engine, name)
     for label in NODES:
         for prop in _vector_properties(engine, label, embedding):
             _drop(engine, label, prop)

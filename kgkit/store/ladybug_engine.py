@@ -4,6 +4,11 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
 
 * Two `Database` objects that write one file lose each other's rows without an error. So a process has one writing
   Engine per file (opening again shares it), and `<path>.lock` keeps other processes out.
+* The log does not hold what a COPY writes. Of one that stands in a transaction nothing is left when the process ends after
+  COMMIT and before a checkpoint, while all else of the transaction is there. A COPY by itself ends with a checkpoint, so
+  what it wrote is in the file when it returns, or it raises. So no transaction has a COPY (`copy` asserts it): what is to
+  appear at one instant is copied into a table beside (`kgkit.store.ladybug_tables.fill_aside`), and the transaction that
+  puts it in place, DROP and RENAME, is in the log. Nothing is said to be done before its COPY has returned.
 * A bulk COPY of nodes that fails half-way leaves a broken key index in memory. `copy_nodes` is for keys proven new,
   outside transactions, and opens the file anew after any error.
 * A key index that a COPY (or MERGE, or CREATE) makes more than twice as large loses a key now and then: the node is
@@ -34,6 +39,8 @@ Measured on ladybug 0.22.0, and the reason for every rule here:
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import os
 import re
@@ -51,7 +58,7 @@ from kgkit.lazy import pa
 from kgkit.memory import lean, let_go, resident
 from kgkit.schema import identifier
 from kgkit.store.ladybug_known import KnownHeads, KnownNodes
-from kgkit.store.ladybug_parts import parts_of, spread
+from kgkit.store.ladybug_parts import TYPE, parts_for, parts_of, spread, visible_of
 
 ARROW_CHUNK = 2_000_000  # rows a chunk of the engine's Arrow collector; larger is faster, up to here
 READ_TRIES = 5
@@ -64,21 +71,28 @@ POOL = 8 << 30  # bytes of pages of a writer
 FEW_PAGES = 300 << 20  # the same, while it fills a graph of many nodes; more where a statement needs them
 MANY_NODES = 1_000_000
 FEW_KEYS = 4_000  # of so few none is lost, however many come
+_FULL = (
+    "{path}: the disk is full: what was stored before is safe, what was being written is not stored; make room and run the "
+    "same command again"
+)
 _WRITES = re.compile(r"\b(CREATE|MERGE|SET|DELETE|ALTER|DROP)\b")  # of kgkit's own statements
 Stamp = tuple[tuple[int, int, int], ...]
 T = TypeVar("T")
 
 
 class _PagesError(StoreError):
-    """A statement needs more pages than there may be.
+    """A statement needs more pages than there may be."""
 
-    `committed` if only its checkpoint does. The engine says then that nothing is lost; closed, it forgets now and then
-    all that its log held.
+
+class _CheckpointError(StoreError):
+    """A statement was committed, and the checkpoint after it failed.
+
+    The engine says then that nothing is lost; but what a COPY wrote is in memory only.
     """
 
-    def __init__(self, text: str, committed: bool) -> None:
-        super().__init__(text)
-        self.committed = committed
+
+class _CheckpointPagesError(_CheckpointError, _PagesError):
+    """The same for want of pages."""
 
 
 class Engine:
@@ -99,11 +113,16 @@ class Engine:
         self.heads: dict[str, KnownHeads] = {}  # by relationship type
         self.all_have_rids = False  # whether that is known of all facts
         self._few_pages, self._few = False, FEW_PAGES  # whether pages are few now, and how many bytes that is
-        self.parts: tuple[str, ...] = ()  # tables of facts beside FACT; see kgkit.store.ladybug_parts
+        self.parts: tuple[
+            str, ...
+        ] = ()  # tables beside the first of their type; see kgkit.store.ladybug_parts
+        self._visible: tuple[
+            str, ...
+        ] = ()  # relationship types, where there are tables that are nobody's yet
         self._large = False  # whether nodes are known to be many
         try:
             self._database = self._open_database()
-            self._large = bool(self.parts)
+            self._large = bool(parts_for(self.parts, TYPE))
         except BaseException:
             self._unlock()
             raise
@@ -135,27 +154,38 @@ class Engine:
             if not self.read_only:
                 del self._writers[str(self.path)]
             try:
-                self._database.close()
+                self._close_database()
             finally:
                 self._unlock()
 
     # -- statements ----------------------------------------------------------------------------------------------
-    def rows(self, cypher: str, params: Mapping[str, Any] | None = None) -> list[list[Any]]:
-        """Runs one statement and returns its rows. Arrow tables may be parameters (`LOAD FROM $t`)."""
+    def rows(
+        self, cypher: str, params: Mapping[str, Any] | None = None, *, one_table: bool = False
+    ) -> list[list[Any]]:
+        """Runs one statement and returns its rows. Arrow tables may be parameters (`LOAD FROM $t`).
+
+        one_table: a type means the table of this name, and not the others that its relationships may have.
+        """
         if "DELETE" in cypher or "DROP TABLE" in cypher:
             self.known.clear()
 
         def run(connection: ladybug.Connection) -> list[list[Any]]:
-            return list(_execute(connection, self._spread(cypher), params).get_all())
+            text = cypher if one_table else self._spread(cypher)
+            return list(_execute(connection, text, params).get_all())
 
         if self._few_pages and _WRITES.search(cypher):
             self._all_pages()
         return self._call(run)
 
     def arrow(
-        self, cypher: str, params: Mapping[str, Any] | None = None, *, never_null: bool = False
+        self,
+        cypher: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        never_null: bool = False,
+        one_table: bool = False,
     ) -> pa.Table:
-        """Runs one statement and returns its columns.
+        """Runs one statement and returns its columns. one_table: as in `rows`.
 
         `never_null` promises that no value can be null. Only then the engine's native collector is used: it is up to
         3x as fast, but takes no parameters, shifts values into other rows without an error when there are nulls, and
@@ -163,9 +193,10 @@ class Engine:
         """
 
         def run(connection: ladybug.Connection) -> pa.Table:
+            text = cypher if one_table else self._spread(cypher)
             if never_null and not params:
-                return connection.query_as_arrow(self._spread(cypher), ARROW_CHUNK).get_as_arrow()
-            return _execute(connection, self._spread(cypher), params).get_as_arrow(chunk_size=-1)
+                return connection.query_as_arrow(text, ARROW_CHUNK).get_as_arrow()
+            return _execute(connection, text, params).get_as_arrow(chunk_size=-1)
 
         return self._call(run)
 
@@ -190,7 +221,7 @@ class Engine:
                 return result.get_column_names(), result.get_all()
             finally:
                 if write:
-                    self.parts = _parts(connection)
+                    self._look_at_tables(connection)
                 else:
                     with contextlib.suppress(RuntimeError):
                         connection.execute("ROLLBACK")
@@ -218,7 +249,7 @@ class Engine:
                 self._guard(lambda: connection.execute("COMMIT"))
             finally:
                 self._transaction = None
-                self.parts = _parts(connection)
+                self._look_at_tables(connection)
                 self.heads.clear()  # offsets of nodes that it made were for the time being
                 connection.close()
 
@@ -267,30 +298,30 @@ class Engine:
     ) -> None:
         """Appends nodes, or relationships between the ids in columns head and tail; other columns are properties.
 
-        Unless within a transaction, it goes by slices that there is room for, of `most` rows at most, each committed by
-        itself. into: gives the table for the next one. keys: nodes whose key index it reads. few_pages: whether it can do
-        with FEW_PAGES, where nodes are many.
+        It goes by slices that there is room for, of `most` rows at most, each committed by itself, and in the file when
+        the next one begins. into: gives the table for the next one. keys: nodes whose key index it reads. few_pages:
+        whether it can do with FEW_PAGES, where nodes are many. Never within a transaction, whose log would lack the rows.
         """
+        assert not self.in_transaction
         few_pages = few_pages and keys >= MANY_NODES
         self._large = self._large or few_pages
         at = 0
         while at < table.num_rows:
             rows = left = table.num_rows - at
             name = into()
-            if left >= (LARGE if few_pages else REOPEN_FROM) and not self.in_transaction:
+            if left >= (LARGE if few_pages else REOPEN_FROM):
                 self._few_pages = few_pages
                 self._reopen()
             else:
                 self.make_room(to_write=not few_pages)
             if left >= LARGE:
                 let_go()
-            if not self.in_transaction:
-                room = (self._most - resident() - COPY_BYTES - KEY_BYTES * keys) // ROW_BYTES
-                # Each slice rewrites the table, and whoever holds very many rows has room for a half of them.
-                room = max(REOPEN_FROM, room, table.num_rows // 2 if table.num_rows > VERY_MANY else 0)
-                room = most if few_pages and most else room
-                # Of one size: what a slice takes depends more on what is stored than on its rows.
-                rows = -(-left // -(-left // min(room, most or room)))
+            room = (self._most - resident() - COPY_BYTES - KEY_BYTES * keys) // ROW_BYTES
+            # Each slice rewrites the table, and whoever holds very many rows has room for a half of them.
+            room = max(REOPEN_FROM, room, table.num_rows // 2 if table.num_rows > VERY_MANY else 0)
+            room = most if few_pages and most else room
+            # Of one size: what a slice takes depends more on what is stored than on its rows.
+            rows = -(-left // -(-left // min(room, most or room)))
             with lean(self._most // 2) if rows >= LARGE else contextlib.nullcontext():
                 self._copy(name, table.slice(at, rows))
             if rows >= LARGE:
@@ -308,8 +339,8 @@ class Engine:
             try:
                 self.rows(f"COPY {identifier(name)} ({names}) FROM $t", {"t": table})
                 return
-            except _PagesError as error:
-                if not error.committed or before is None:
+            except _CheckpointPagesError:
+                if before is None:
                     raise
                 held = self.rows(count)[0][0] - before[0][0]
                 if held == table.num_rows:
@@ -322,7 +353,6 @@ class Engine:
 
         Never within a transaction: a rolled-back COPY of nodes corrupts the engine's memory.
         """
-        assert not self.in_transaction
         before = held = self.count(label)
         while (at := held - before) < table.num_rows:
             part = table.slice(at, max(FEW_KEYS, held * 9 // 10) if held else table.num_rows)
@@ -354,14 +384,15 @@ class Engine:
             while True:
                 try:
                     return self._guard(lambda: self._alone(run))
-                except _PagesError as error:
-                    if not (self._few_pages or error.committed):
-                        raise
-                    if self._few_pages:
+                except (_PagesError, _CheckpointError) as error:
+                    if self._few_pages and isinstance(error, _PagesError):
                         self._few *= 2
                         self._few_pages = self._few < _pool(self.read_only)
+                    elif not isinstance(error, _CheckpointError):
+                        raise
+                    # After a checkpoint that failed, what the engine holds is not what the file and its log hold.
                     self._reopen()
-                    if error.committed:
+                    if isinstance(error, _CheckpointError):
                         raise
 
     def _alone(self, run: Callable[[ladybug.Connection], T]) -> T:
@@ -396,8 +427,24 @@ class Engine:
         """`forget` where nodes may be missing afterwards, or have to make room."""
         if forget:
             self.known.clear()
-        self._database.close()
+        self._close_database()
         self._database = self._open_database()
+
+    def _close_database(self) -> None:
+        """Moves the log into the file, unless that fails, and closes.
+
+        What is committed is safe in the log, out of which the next writer goes on.
+        """
+        if not self.read_only and _log_of(self.path).exists():
+            try:
+                with contextlib.closing(self._connect()) as connection:
+                    connection.execute("CHECKPOINT")
+            except RuntimeError:
+                # The disk is full. Closing would write what is left of the log, and ends the process when it cannot. So
+                # the handle is given up as it is, for as long as the process lives.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
+                return
+        self._database.close()
 
     def _all_pages(self) -> None:
         """Before what may need more than FEW_PAGES."""
@@ -428,11 +475,16 @@ class Engine:
             raise _open_error(self.path, error) from None
         self._stamp = stamp
         with contextlib.closing(ladybug.Connection(database)) as connection:
-            self.parts = _parts(connection)
+            self._look_at_tables(connection)
         return database
 
+    def _look_at_tables(self, connection: ladybug.Connection) -> None:
+        rows = _execute(connection, "CALL SHOW_TABLES() RETURN name, type", None).get_all()
+        self.parts = parts_of([name for name, _ in rows])
+        self._visible = visible_of([name for name, type_ in rows if type_ == "REL"])
+
     def _spread(self, cypher: str) -> str:
-        return spread(cypher, self.parts) if self.parts else cypher
+        return spread(cypher, self.parts, self._visible) if self.parts or self._visible else cypher
 
     def _guard(self, run: Callable[[], T]) -> T:
         try:
@@ -458,21 +510,20 @@ def _execute(
     return result
 
 
-def _parts(connection: ladybug.Connection) -> tuple[str, ...]:
-    rows = _execute(connection, "CALL SHOW_TABLES() RETURN name", None).get_all()
-    return parts_of([row[0] for row in rows])
-
-
 def _stamp(path: Path) -> Stamp:
     """Identity, size and time of the file and of its log."""
     out = []
-    for file in (path, path.with_name(path.name + ".wal")):
+    for file in (path, _log_of(path)):
         try:
             found = file.stat()
             out.append((found.st_ino, found.st_size, found.st_mtime_ns))
         except OSError:
             out.append((0, 0, 0))
     return tuple(out)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")
 
 
 def _check_path(path: Path, read_only: bool, create: bool) -> None:
@@ -502,8 +553,9 @@ def _lock(path: Path) -> int:
         raise RetryableStoreError(
             f"{path} is being written by another process{f' ({owner})' if owner else ''}: try again when it is done"
         ) from None
-    os.ftruncate(handle, 0)
-    os.write(handle, str(os.getpid()).encode())
+    with contextlib.suppress(OSError):  # of a full disk; who holds it is told to people only
+        os.ftruncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())
     return handle
 
 
@@ -539,6 +591,8 @@ def _open_error(path: Path, error: Exception) -> StoreError:
     text = _one_line(error)
     if "Could not set lock" in text:
         return RetryableStoreError(f"{path} is being written by another process: try again when it is done")
+    if _is_full(text):
+        return StoreError(_FULL.format(path=path))
     if "not a valid" in text:
         return StoreError(f"{path} is not a graph of kgkit (or of another version of the engine)")
     return StoreError(f"{path} cannot be opened: {text}")
@@ -546,11 +600,15 @@ def _open_error(path: Path, error: Exception) -> StoreError:
 
 def _statement_error(path: Path, error: Exception) -> StoreError:
     text = _one_line(error)
-    committed = text.startswith("Transaction committed successfully, but")
-    if committed:
+    committed = text.startswith(("Transaction committed successfully, but", "Checkpoint failed"))
+    if _is_full(text):
+        text = _FULL.format(path=path)
+    elif committed:
         text = f"what was written last may be missing, run the same command again ({text})"
     if "buffer pool is full" in text:
-        return _PagesError(text, committed)
+        return _CheckpointPagesError(text) if committed else _PagesError(text)
+    if committed:
+        return _CheckpointError(text)
     if "read-only transaction" in text or "read-only database" in text or "read only" in text.lower():
         return ReadOnlyStoreError(f"the statement writes, but only reading is allowed here ({text})")
     if "write transaction" in text:
@@ -562,6 +620,13 @@ def _statement_error(path: Path, error: Exception) -> StoreError:
     elif "Cannot find property" in text:
         text += " A property exists once something was stored in it"
     return StoreError(text)
+
+
+def _is_full(text: str) -> bool:
+    """Whether the engine, or the system, says that there is no room."""
+    # Part of a write, without an error; or, in a checkpoint, pages by which the file could not be extended.
+    short = re.search(r"numBytesToWrite: \d+ numBytesWritten: \d|numBytesRead: 0 ", text)
+    return bool(short) or os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text
 
 
 def _one_line(error: Exception) -> str:

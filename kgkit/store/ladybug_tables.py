@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kgkit.errors import StoreError
 from kgkit.lazy import np, pa, pc
 from kgkit.schema import EDGES, NODES, SCHEMA_VERSION, EdgeKind, NodeKind, identifier
 from kgkit.store.ladybug_engine import Engine
-from kgkit.store.ladybug_parts import TYPE, TYPE_MACRO, next_part
+from kgkit.store.ladybug_parts import SIDE, TYPE_MACRO, next_part, parts_for, parts_of
 
 if TYPE_CHECKING:
     from kgkit.arrays import Bools, Ints
 
-SIDE = "__next"  # end of the name of a vector property that is being filled, and not yet visible
 _ENGINE_TYPES = {"string": "STRING", "int64": "INT64", "float64": "DOUBLE", "bool": "BOOL", "binary": "BLOB"}
 _ARROW_NAMES = {engine: arrow for arrow, engine in _ENGINE_TYPES.items()}
 
-# Of a graph that has tables of facts beside FACT: a kgkit that does not know of these has to keep off.
-PARTS_VERSION = "2"
+# Types have several tables, of which earlier kgkits do not know (or, in version 2, of facts' only): these have to keep off.
+VERSION = "3"
+_VERSIONS = (SCHEMA_VERSION, "2", VERSION)
 
 # Functions of Cypher that the engine lacks; macros are stored with the graph.
 _MACROS = {
-    "TYPE": "type(r) AS label(r)",
+    "TYPE": TYPE_MACRO,
     "TOINTEGER": "toInteger(x) AS CAST(x AS INT64)",
     "TOFLOAT": "toFloat(x) AS CAST(x AS DOUBLE)",
     "TOSTRING": "toString(x) AS CAST(x AS STRING)",
@@ -59,8 +60,6 @@ def edge_kind(kind: str) -> EdgeKind:
 def create_tables(engine: Engine) -> None:
     """Makes tables and macros, and leaves those that are there. Raises StoreError for a graph of another version."""
     found = tables(engine)
-    if TYPE + SIDE in found:  # of a process that was killed
-        drop_hidden_part(engine)
     for node in NODES.values():
         if node.label not in found:
             columns = "".join(f", {identifier(p)} {_ENGINE_TYPES[t]}" for p, t in node.properties.items())
@@ -76,12 +75,16 @@ def create_tables(engine: Engine) -> None:
                 engine.rows(
                     f"ALTER TABLE {identifier(table)} ADD {identifier(name)} {edge_columns(edge)[name]}"
                 )
-    macros = {row[0] for row in engine.rows("CALL SHOW_MACROS() RETURN *")}
-    for name, text in _MACROS.items():
-        if name not in macros:
-            engine.rows(f"CREATE MACRO {text}")
     check_version(engine)
-    engine.rows("MERGE (k:Kgkit {id: 'schema'}) ON CREATE SET k.value = $v", {"v": SCHEMA_VERSION})
+    if engine.rows("MATCH (k:Kgkit {id: 'schema'}) RETURN k.value") == [[VERSION]]:
+        return
+    macros = {row[0].upper() for row in engine.rows("CALL SHOW_MACROS() RETURN *")}
+    with contextlib.nullcontext() if engine.in_transaction else engine.transaction():
+        for name, text in _MACROS.items():
+            if name in macros:  # an earlier kgkit's
+                engine.rows(f"DROP MACRO {name}")
+            engine.rows(f"CREATE MACRO {text}")
+        engine.rows("MERGE (k:Kgkit {id: 'schema'}) SET k.value = $v", {"v": VERSION})
 
 
 def _create_edge_table(engine: Engine, kind: EdgeKind, name: str) -> None:
@@ -91,40 +94,70 @@ def _create_edge_table(engine: Engine, kind: EdgeKind, name: str) -> None:
 
 
 def edge_tables(engine: Engine, kind: EdgeKind) -> tuple[str, ...]:
-    """The tables of a relationship type; of facts there may be several (`kgkit.store.ladybug_parts`)."""
-    return (kind.type, *engine.parts) if kind.type == TYPE else (kind.type,)
+    """The tables of a relationship type (`kgkit.store.ladybug_parts`)."""
+    return (kind.type, *parts_for(engine.parts, kind.type))
 
 
-def add_part(engine: Engine, *, hidden: bool = False) -> str:
-    """Makes one more table of facts, and returns its name. A `hidden` one is nobody's until `show_part`."""
-    if not engine.parts:
-        engine.rows("MATCH (k:Kgkit {id: 'schema'}) SET k.value = $v", {"v": PARTS_VERSION})
-        engine.rows("DROP MACRO IF EXISTS type")
-        engine.rows(f"CREATE MACRO {TYPE_MACRO}")
-    name = TYPE + SIDE if hidden else next_part(engine.parts)
-    _create_edge_table(engine, EDGES[TYPE], name)
-    if not hidden:
-        engine.parts = (*engine.parts, name)
+def add_part(engine: Engine, kind: EdgeKind) -> str:
+    """Makes one more table of a type that may have several, and returns its name."""
+    name = next_part(engine.parts, kind.type)
+    _create_edge_table(engine, kind, name)
+    engine.parts = (*engine.parts, name)
     return name
 
 
-def show_part(engine: Engine, instead_of: str) -> None:
-    """Puts the hidden table in the place of another."""
-    name = next_part(engine.parts)
-    with engine.transaction():
-        drop_part(engine, instead_of)
-        engine.rows(f"ALTER TABLE {identifier(TYPE + SIDE)} RENAME TO {identifier(name)}")
+def fill_aside(
+    engine: Engine, kind: EdgeKind, name: str, table: pa.Table, *, few_pages: bool = False
+) -> None:
+    """Copies relationships into a table that is nobody's until `put_in_place` calls it `name`.
+
+    When it returns, they are in the file. What a process leaves that is killed before, the next writer drops.
+    table: columns head, tail (string ids), then properties.
+    """
+    aside = name + SIDE
+    engine.rows(f"DROP TABLE IF EXISTS {identifier(aside)}")
+    _create_edge_table(engine, kind, aside)
+    names = [c for c in edge_columns(kind) if c in table.column_names]
+    nodes = sum(engine.count(label) for label in {kind.source, kind.target})
+    engine.copy(lambda: aside, table.select(["head", "tail", *names]), nodes, few_pages=few_pages)
 
 
-def drop_hidden_part(engine: Engine) -> None:
-    """Takes the hidden table away, if there is one."""
-    engine.rows(f"DROP TABLE IF EXISTS {identifier(TYPE + SIDE)}")
+def put_in_place(engine: Engine, name: str, instead_of: str | None = None) -> None:
+    """Shows the table that `fill_aside` filled, and drops the one whose place it takes; within a transaction."""
+    assert engine.in_transaction
+    if instead_of is not None:
+        drop_table(engine, instead_of)
+    engine.rows(f"ALTER TABLE {identifier(name + SIDE)} RENAME TO {identifier(name)}")
+    engine.parts = parts_of([*engine.parts, name])
 
 
-def drop_part(engine: Engine, name: str) -> None:
-    """Takes a table of facts away, and what it holds."""
+def drop_table(engine: Engine, name: str) -> None:
+    """Takes a relationship table away, and what it holds."""
     engine.rows(f"DROP TABLE {identifier(name)}")
     engine.parts = tuple(part for part in engine.parts if part != name)
+
+
+@contextlib.contextmanager
+def filling(engine: Engine) -> Iterator[None]:
+    """Drops what was being filled when an error comes, if that can be done; the next writer does it otherwise."""
+    drop_leftovers(engine)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(StoreError):
+            drop_leftovers(engine)
+        raise
+
+
+def drop_leftovers(engine: Engine) -> None:
+    """Drops tables and vector properties that a killed process was filling."""
+    for name in tables(engine):
+        if name.endswith(SIDE):
+            engine.rows(f"DROP TABLE {identifier(name)}")
+    for label in NODES:
+        for name in node_columns(engine, label, side=True):
+            if name.endswith(SIDE):
+                engine.rows(f"ALTER TABLE {identifier(label)} DROP {identifier(name)}")
 
 
 def tables(engine: Engine) -> set[str]:
@@ -139,10 +172,10 @@ def check_version(engine: Engine) -> None:
             f"{engine.path} is a database, but not a graph of kgkit: make one with `kgkit ingest`"
         )
     found = engine.rows("MATCH (k:Kgkit {id: 'schema'}) RETURN k.value")
-    if found and found[0][0] not in (SCHEMA_VERSION, PARTS_VERSION):
+    if found and found[0][0] not in _VERSIONS:
         raise StoreError(
-            f"{engine.path} has schema version {found[0][0]}, this kgkit knows versions {SCHEMA_VERSION} and "
-            f"{PARTS_VERSION}: use the kgkit that wrote it, or ingest again"
+            f"{engine.path} has schema version {found[0][0]}, this kgkit knows versions {', '.join(_VERSIONS)}: use the "
+            "kgkit that wrote it, or ingest again"
         )
 
 

@@ -6,6 +6,7 @@ second) and compared with what comes; only new rows are bulk-copied, only change
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,26 +17,28 @@ import pyarrow.compute as pc
 from kgkit.arrays import Bools, Ints
 from kgkit.errors import StoreError
 from kgkit.memory import let_go
+from kgkit.names import COLUMNS
 from kgkit.schema import EdgeKind, identifier
 from kgkit.store.ladybug_compare import UPDATE_ROWS, new_edges, plain, plain_ends
 from kgkit.store.ladybug_engine import LARGE, Engine
 from kgkit.store.ladybug_known import offsets_of_ids, properties_at, scan_pays, where, within
-from kgkit.store.ladybug_parts import TYPE
+from kgkit.store.ladybug_parts import TYPE, next_part, parts_for
 from kgkit.store.ladybug_tables import (
     add_part,
     codes,
     declare,
-    drop_hidden_part,
     edge_columns,
     edge_kind,
     edge_tables,
     engine_type,
+    fill_aside,
+    filling,
     fit,
     keys,
     node_columns,
     node_kind,
     positional,
-    show_part,
+    put_in_place,
     unequal,
 )
 from kgkit.store.port import WriteStats
@@ -156,14 +159,20 @@ def _update_nodes(engine: Engine, label: str, batch: pa.Table, offsets: Ints) ->
 
 
 def _set_together(batch: pa.Table) -> Iterator[tuple[Bools, list[str]]]:
-    """Rows, bool [N], and properties, of which each row has all: one property at a time, of few rows all."""
-    names = batch.column_names[1:]
-    given = np.array([np.asarray(pc.is_valid(batch[name]), dtype=bool) for name in names])
+    """Rows, bool [N], and properties, of which each row has all: of few rows all that they have.
+
+    Of many one property at a time, but for names, which say together whose they are (`kgkit.names`).
+    """
+    groups = [batch.column_names[1:]]
     if batch.num_rows >= COPY_FROM:
-        yield from ((rows, [name]) for rows, name in zip(given, names, strict=True))
-    elif batch.num_rows:
-        for had in np.unique(given, axis=1).T:
-            yield (had == given.T).all(axis=1), [name for name, has in zip(names, had, strict=True) if has]
+        groups = [[name] for name in groups[0] if name not in COLUMNS]
+        groups.append([name for name in batch.column_names if name in COLUMNS])
+    for names in groups if batch.num_rows else []:
+        given = np.array([np.asarray(pc.is_valid(batch[name]), dtype=bool) for name in names])
+        for had in np.unique(given, axis=1).T if names else []:
+            if had.any():
+                rows = (had == given.T).all(axis=1)
+                yield rows, [name for name, has in zip(names, had, strict=True) if has]
 
 
 # -- relationships -----------------------------------------------------------------------------------------------
@@ -323,50 +332,82 @@ def merge_edges(
 
 
 def copy_edges(engine: Engine, kind: EdgeKind, table: pa.Table) -> None:
-    """Appends relationships. Both ways can be rolled back, unlike a COPY of nodes."""
+    """Appends relationships. Within a transaction they are created a row at a time, as the log does not hold a COPY."""
     if table.num_rows == 0:
         return
     names = [c for c in edge_columns(kind) if c in table.column_names]
     table = table.select(["head", "tail", *names]).combine_chunks()
-    if table.num_rows < COPY_EDGES_FROM:
-        values = ", ".join(f"{identifier(c)}: c{i + 2}" for i, c in enumerate(names))
+    for name, rows in _by_table(engine, kind, table):
+        if rows.num_rows < COPY_EDGES_FROM or engine.in_transaction:
+            _create_edges(engine, kind, name, rows)
+            continue
+        nodes = sum(engine.count(label) for label in {kind.source, kind.target})
+        if kind.type == TYPE and nodes >= PART_NODES:
+            _copy_into_parts(engine, kind, rows, nodes)
+        else:
+            engine.copy(functools.partial(str, name), rows, nodes)
+
+
+def _by_table(engine: Engine, kind: EdgeKind, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Which table of a type takes which of some rows: a run's answers have one of their own, made when there is none."""
+    if not kind.answer:
+        yield kind.type, table
+        return
+    of_run = dict(runs_of_parts(engine, kind))
+    for run in pc.unique(table["run"]).to_pylist():
+        name = of_run.get(run)
+        if name is None:
+            name = kind.type if engine.in_transaction else add_part(engine, kind)
+        yield name, table.filter(pc.equal(table["run"], run))
+
+
+def runs_of_parts(engine: Engine, kind: EdgeKind) -> Iterator[tuple[str | None, str]]:
+    """The run whose answers are in each table of its own, and that table; None for an empty one."""
+    for name in parts_for(engine.parts, kind.type):
+        found = engine.rows(f"MATCH ()-[r:{identifier(name)}]->() RETURN r.run LIMIT 1")
+        yield (found[0][0] if found else None), name
+
+
+def _create_edges(engine: Engine, kind: EdgeKind, name: str, table: pa.Table) -> None:
+    """Creates relationships in one table of a type, row by row, which the log holds."""
+    columns = table.column_names[2:]
+    values = ", ".join(f"{identifier(c)}: c{i + 2}" for i, c in enumerate(columns))
+    for start in range(0, table.num_rows, UPDATE_ROWS):
         engine.rows(
             f"LOAD FROM $t MATCH (a:{identifier(kind.source)} {{`id`: c0}}) "
             f"MATCH (b:{identifier(kind.target)} {{`id`: c1}}) "
-            f"CREATE (a)-[:{identifier(kind.type)} {{{values}}}]->(b)",
-            {"t": positional(plain_ends(table))},
+            f"CREATE (a)-[:{identifier(name)} {{{values}}}]->(b)",
+            {"t": positional(plain_ends(table.slice(start, UPDATE_ROWS)))},
         )
-        return
-    nodes = sum(engine.count(label) for label in {kind.source, kind.target})
-    if kind.type == TYPE and nodes >= PART_NODES and not engine.in_transaction:
-        _copy_into_parts(engine, kind, table, nodes)
-    else:
-        engine.copy(lambda: kind.type, table, nodes)
 
 
 def _copy_into_parts(engine: Engine, kind: EdgeKind, table: pa.Table, nodes: int) -> None:
     """Into tables that are empty; a small one is filled up by being written again, with what it held."""
     last = edge_tables(engine, kind)[-1]
-    held = engine.rows(f"MATCH ()-[r:{identifier(last)}]->() RETURN count(*)")[0][0]
-    fill_up = last in engine.parts and 0 < held <= PART_ROWS // 2 - table.num_rows
-    if fill_up:
+    held = engine.rows(f"MATCH ()-[r:{identifier(last)}]->() RETURN count(*)", one_table=True)[0][0]
+    if last != kind.type and 0 < held <= PART_ROWS // 2 - table.num_rows:
         engine.make_room()
-        names = list(edge_columns(kind))
-        returned = ", ".join(["a.`id`", "b.`id`", *(f"r.{identifier(c)}" for c in names)])
-        ends = f"(a:{identifier(kind.source)})-[r:{identifier(last)}]->(b:{identifier(kind.target)})"
-        stored = engine.arrow(f"MATCH {ends} RETURN {returned}").rename_columns(["head", "tail", *names])
-        table = pa.concat_tables([stored, plain(table, table.column_names)], promote_options="default")
-        table = table.combine_chunks()
+        table = pa.concat_tables(
+            [edges_of(engine, kind, last), plain(table, table.column_names)], promote_options="default"
+        )
+        name = next_part(engine.parts, kind.type)
+        with filling(engine):
+            fill_aside(engine, kind, name, table.combine_chunks(), few_pages=True)
+            with engine.transaction():
+                put_in_place(engine, name, instead_of=last)
+        return
     empty = [last] if not held else []
 
     def into() -> str:
-        return empty.pop() if empty else add_part(engine, hidden=fill_up)
+        return empty.pop() if empty else add_part(engine, kind)
 
-    try:
-        engine.copy(into, table, nodes, most=PART_ROWS, few_pages=True)
-        if fill_up:
-            show_part(engine, instead_of=last)
-    except BaseException:
-        if fill_up:
-            drop_hidden_part(engine)
-        raise
+    engine.copy(into, table, nodes, most=PART_ROWS, few_pages=True)
+
+
+def edges_of(engine: Engine, kind: EdgeKind, name: str) -> pa.Table:
+    """What one table of a type holds: columns head, tail (string ids), then all properties."""
+    names = list(edge_columns(kind))
+    returned = ", ".join(["a.`id`", "b.`id`", *(f"r.{identifier(c)}" for c in names)])
+    ends = f"(a:{identifier(kind.source)})-[r:{identifier(name)}]->(b:{identifier(kind.target)})"
+    stored = engine.arrow(f"MATCH {ends} RETURN {returned}", one_table=True)
+    return stored.rename_columns(["head", "tail", *names])
