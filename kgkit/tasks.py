@@ -12,7 +12,7 @@ from kgkit.evaluate import protocol, splits, triple_leaks, triple_split
 from kgkit.evaluate.link_prediction import evaluate_links
 from kgkit.model import LinkPredictor, Model, Recommender, Task
 from kgkit.store.port import Answers
-from kgkit.writeback import recommendations
+from kgkit.writeback import recommendations, shortfall
 
 if TYPE_CHECKING:
     from kgkit.graph import TrainingGraph
@@ -32,7 +32,7 @@ class Steps:
     save_split: Callable[[Any, Path], None]
     load_split: Callable[[Path], Any]
     evaluate: Callable[[Any, Any, TrainOptions, Run], dict[str, dict[str, float]]]
-    answers: Callable[[Any, TrainingGraph, TrainOptions], list[Answers]]
+    answers: Callable[[Any, TrainingGraph, TrainOptions, Run], list[Answers]]
 
 
 def steps_of(model: Model) -> Steps:
@@ -79,8 +79,23 @@ def _evaluate_pairs(
     )
 
 
-def _recommended(model: Recommender, graph: TrainingGraph, options: TrainOptions) -> list[Answers]:
-    return [Answers("RECOMMENDED", recommendations(model, graph, options.top))] if options.top else []
+def _recommended(model: Recommender, graph: TrainingGraph, options: TrainOptions, run: Run) -> list[Answers]:
+    if not options.top:
+        return []
+    found = recommendations(model, graph, options.top)
+    short = run.record["recommended"] = shortfall(found, graph, options.top)
+    if short["fewer"]:
+        why = (
+            f"{model.name} knows nothing about the other items for them, and says nothing "
+            "(`kgkit train --plugin popularity` answers everyone)"
+            if model.unknown is not None
+            else "they bought nearly all there is"
+        )
+        line = (
+            f"{short['fewer']:,} of {short['users']:,} users got fewer than {options.top} recommendations, "
+        )
+        run.observe("notes", {"lines": [f"{line}{short['none']:,} of them none: {why}"]})
+    return [Answers("RECOMMENDED", found)]
 
 
 # -- link predictors ---------------------------------------------------------------------------------------------
@@ -113,6 +128,10 @@ def _evaluate_facts(
 _STEPS = {
     Task.RECOMMENDATION: Steps(_split_pairs, splits.save, splits.load, _evaluate_pairs, _recommended),
     Task.LINK_PREDICTION: Steps(
-        _split_facts, triple_split.save, triple_split.load, _evaluate_facts, lambda model, graph, options: []
+        _split_facts,
+        triple_split.save,
+        triple_split.load,
+        _evaluate_facts,
+        lambda model, graph, options, run: [],
     ),
 }
