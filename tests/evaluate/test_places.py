@@ -12,6 +12,7 @@ import torch
 from kgkit_plugins.ease import EASE
 from kgkit_plugins.itemknn import ItemKNN
 
+from kgkit import predict
 from kgkit.config import make_config
 from kgkit.evaluate import ctr, ranking
 from kgkit.evaluate.link_prediction import link_metrics
@@ -205,6 +206,20 @@ def test_lots_differ_within_a_row_and_do_not_hang_on_the_block():
 def test_lots_on_a_gpu_are_those_of_the_cpu():
     rows = np.arange(100)
     assert (lots(rows, 500, 9, "cuda").cpu() == lots(rows, 500, 9)).all()
+
+
+def test_predictions_of_equal_scores_draw_lots_by_the_question():
+    ids, firsts = [f"e{i}" for i in range(5)], Counter()
+    for given in range(1000):
+        asked = predict.Question(predict.Node(f"g{given}"), "r", "tail", 3, True)
+        best = predict._best(asked, ids, np.zeros(5, dtype=np.float32))
+        assert len(best) == 3
+        parts = [
+            predict._best(asked, some, np.zeros(len(some), dtype=np.float32)) for some in (ids[3:], ids[:3])
+        ]
+        assert predict._ordered(asked, [*parts[0], *parts[1]]) == best
+        firsts[best[0][0]] += 1
+    assert min(firsts[id] for id in ids) > 150  # of 200
 
 
 # -- a log that teaches nothing ----------------------------------------------------------------------------------
