@@ -85,16 +85,17 @@ def _recommended(model: Recommender, graph: TrainingGraph, options: TrainOptions
     found = recommendations(model, graph, options.top)
     short = run.record["recommended"] = shortfall(found, graph, options.top)
     if short["fewer"]:
-        why = (
-            f"{model.name} knows nothing about the other items for them, and says nothing "
-            "(`kgkit train --plugin popularity` answers everyone)"
-            if model.unknown is not None
-            else "they bought nearly all there is"
+        if model.unknown is None:
+            why = "they bought nearly all there is"
+        else:
+            why = f"{model.name} knows nothing in favour of other items for them"
+            if model.name != "popularity":
+                why += " (`kgkit train --plugin popularity` answers everyone)"
+        few, none, users = (f"{short[name]:,}" for name in ("fewer", "none", "users"))
+        said = (
+            f"{few} of {users} users got fewer than {options.top} recommendations, {none} of them none: {why}"
         )
-        line = (
-            f"{short['fewer']:,} of {short['users']:,} users got fewer than {options.top} recommendations, "
-        )
-        run.observe("notes", {"lines": [f"{line}{short['none']:,} of them none: {why}"]})
+        run.observe("notes", {"lines": [said]})
     return [Answers("RECOMMENDED", found)]
 
 

@@ -87,9 +87,8 @@ def test_answers_equal_a_naive_twin(similarity: Similarity, side: Side, types: b
         expected = []
         for given in asked.given.tolist():
             scored = []
-            drawn = lots(
-                np.array([2 * given + (side == "head")]), len(asked.candidates), model.config.seed + r
-            )
+            asking = np.array([2 * given + (side == "head")])
+            drawn = lots(asking, torch.arange(len(asked.candidates)), model.config.seed + r)
             for other, lot in zip(asked.candidates.tolist(), drawn[0].tolist(), strict=True):
                 h, t = (given, other) if side == "tail" else (other, given)
                 if (h, r, t) in facts or (h == t and not any((e, r, e) in facts for e in range(25))):

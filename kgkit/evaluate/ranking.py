@@ -131,9 +131,9 @@ def top_items(
 ) -> tuple[Ints, Floats]:
     """The best n unmasked items of each user, best first: items int64 [U, n], scores float32 [U, n].
 
-    users: int64 [U]; mask: of every user the items to leave out, what is already bought, say. Items that the model knows
-    nothing about (`Recommender.unknown`) are left out too. Equal scores draw lots, by seed, user and item. Beyond the last
-    item left to a user stand item -1 and score -inf.
+    users: int64 [U]; mask: of every user the items to leave out, what is already bought, say. Items that score no higher
+    than what the model knows nothing about (`Recommender.unknown`) are left out too. Equal scores draw lots, by seed, user
+    and item. Beyond the last item left to a user stand item -1 and score -inf.
     """
     items = np.full((len(users), n), -1, dtype=np.int64)
     values = np.full((len(users), n), -np.inf, dtype=np.float32)
@@ -143,7 +143,7 @@ def top_items(
     for at in range(0, len(users), block):
         some = users[at : at + block]
         scores = _scores(model, some)
-        out = None if model.unknown is None else scores == model.unknown
+        out = None if model.unknown is None else scores <= model.unknown
         best, found = best_items(scores, min(n, scores.shape[1]), some, seed, mask.of(some), out)
         there = slice(at, at + len(some)), slice(0, best.shape[1])
         items[there] = best.cpu().numpy()
@@ -165,58 +165,52 @@ def best_items(
     mask: of each row the items to leave out, and out: bool [B, I], others; places that then stay empty hold item -1 and
     score -inf.
     """
-    last = torch.full((), -torch.inf, device=scores.device)
-    left = scores.clone() if out is None else torch.where(out, last, scores)
+    gone = torch.zeros_like(scores, dtype=torch.bool) if out is None else out.clone()
     if mask is not None:
-        left[_rows(scores, mask), _on(scores, mask.items)] = last
-    # One more than wanted: where all of these differ, there are no lots to draw. NaN differs from nothing.
+        gone[_rows(scores, mask), _on(scores, mask.items)] = True
+    left = torch.where(gone | scores.isnan(), torch.full_like(scores, -torch.inf), scores)
+    # One more than wanted: where all of these differ, there are no lots to draw.
     values, items = left.topk(min(n + 1, scores.shape[1]), dim=1)
-    clear = (values[:, 1:] < values[:, :-1]).all(1) & (values[:, :1] == values[:, :1]).all(1)
+    clear = (values[:, 1:] < values[:, :-1]).all(1)
     items, values = items[:, :n], values[:, :n]
     clear &= (values > -torch.inf).all(1)
     if not clear.all():
-        there = torch.nonzero(~clear)[:, 0]
-        some = there.cpu().numpy()
-        items[there], values[there] = _drawn(
-            scores[there],
-            n,
-            lots(rows[some], scores.shape[1], seed, scores.device),
-            None if mask is None else mask.of(some),
-            None if out is None else out[there],
-        )
+        tied = torch.nonzero(~clear)[:, 0]
+        # Who is behind the n best in all of these rows has no part in the draw.
+        part = torch.nonzero((left[tied] >= values[tied, -1:]).any(0))[:, 0]
+        lot = lots(rows[tied.cpu().numpy()], part, seed)
+        place, values[tied] = _drawn(scores[tied][:, part], n, lot, gone[tied][:, part])
+        items[tied] = torch.where(place >= 0, part[place], -1)
     return items, values
 
 
 def _drawn(
-    scores: torch.Tensor, n: int, lot: torch.Tensor, mask: UserItems | None, out: torch.Tensor | None
+    scores: torch.Tensor, n: int, lot: torch.Tensor, gone: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `best_items` gives, with lots int64 [B, I] in 0 ... 2^32 - 1."""
+    """What `best_items` gives, with lots int64 [B, I] in 0 ... 2^32 - 1; gone: bool [B, I]."""
     # One integer an item: the score's bits, made to sort, above its lot, so that there are no ties.
     bits = (scores + 0.0).view(torch.int32)  # + 0.0: -0 equals 0
     bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     bits = torch.where(scores.isnan(), torch.iinfo(torch.int32).min + 1, bits)
-    key = (bits.long() << 32).add_(lot)
     nothing = torch.iinfo(torch.int64).min
-    if mask is not None:
-        key[_rows(scores, mask), _on(scores, mask.items)] = nothing
-    if out is not None:
-        key.masked_fill_(out, nothing)
+    key = bits.long().bitwise_left_shift_(32).add_(lot).masked_fill_(gone, nothing)
     key, items = key.topk(n, dim=1)
     there = key != nothing
     found = scores.gather(1, items)
     return torch.where(there, items, -1), torch.where(there, found, -torch.inf)
 
 
-def lots(rows: Ints, items: int, seed: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """The lot of each item for each row: int64 [B, items] in 0 ... 2^32 - 1, distinct within a row; the highest wins.
+def lots(rows: Ints, items: torch.Tensor, seed: int) -> torch.Tensor:
+    """The lot of each item for each row, int64 [B, I] in 0 ... 2^32 - 1, distinct within a row; the highest wins.
 
-    A hash of seed, row and item, the same on every device: an item's place in the order of ids does not help it.
+    rows: int64 [B]; items: int64 [I], on whose device the lots lie. A hash of seed, row and item, the same on every device:
+    an item's place in the order of ids does not help it.
     """
-    mine = _mixed(torch.arange(items, device=device) + _mixed(torch.tensor([seed & _32], device=device)))
-    theirs = _mixed(torch.from_numpy(rows).to(device) ^ _mixed(torch.tensor([seed + 1 & _32], device=device)))
+    start, other = (torch.tensor([seed + i & _32], device=items.device) for i in range(2))
+    mine = _mixed(items + _mixed(start))
+    theirs = _mixed(torch.from_numpy(rows).to(items.device) ^ _mixed(other))
     # Each step is one to one on 32 bits. An odd factor of its own deals every row another order.
-    lot = (mine ^ theirs[:, None]).mul_((_mixed(theirs + 1) >> 1 | 1)[:, None]).bitwise_and_(_32)
-    return lot.bitwise_xor_(lot >> 15).mul_(_ODD).bitwise_and_(_32)
+    return (mine ^ theirs[:, None]).mul_((_mixed(theirs + 1) >> 1 | 1)[:, None]).bitwise_and_(_32)
 
 
 def _mixed(x: torch.Tensor) -> torch.Tensor:

@@ -196,16 +196,16 @@ def test_lots_are_fair_and_by_seed():
 
 def test_lots_differ_within_a_row_and_do_not_hang_on_the_block():
     rows = np.array([5, 0, 123_456_789, 7])
-    lot = lots(rows, 5000, 0)
+    lot = lots(rows, torch.arange(5000), 0)
     assert all(len(set(row)) == 5000 and 0 <= min(row) <= max(row) < 2**32 for row in lot.tolist())
-    assert (lots(rows[2:3], 5000, 0)[0] == lot[2]).all()
+    assert (lots(rows[2:3], torch.arange(5000), 0)[0] == lot[2]).all()
     assert abs(np.corrcoef(lot[0].numpy(), np.arange(5000))[0, 1]) < 0.05
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_lots_on_a_gpu_are_those_of_the_cpu():
     rows = np.arange(100)
-    assert (lots(rows, 500, 9, "cuda").cpu() == lots(rows, 500, 9)).all()
+    assert (lots(rows, torch.arange(500, device="cuda"), 9).cpu() == lots(rows, torch.arange(500), 9)).all()
 
 
 def test_predictions_of_equal_scores_draw_lots_by_the_question():

@@ -188,7 +188,7 @@ def test_top_items_are_the_best_unmasked(model, memory):
     mask = csr_of(bought.user, bought.item, USERS)
     users = np.array([3, 0, 17, 39])
     items, scores = top_items(model, users, ITEMS, mask, memory, seed=8)
-    drawn = lots(users, ITEMS, 8).tolist()
+    drawn = lots(users, torch.arange(ITEMS), 8).tolist()
     for row, u in enumerate(users):
         left = [i for i in range(ITEMS) if i not in of_user(bought, u, positives=False)]
         best = sorted(left, key=lambda i: (-float(model.table[u, i]), -drawn[row][i]))
@@ -217,11 +217,13 @@ def test_zeros_of_either_sign_tie():
 
 
 def test_what_is_unknown_is_left_out():
-    model = Table([[0.5, 0.0, -1.0, 0.0]])
-    model.unknown = 0.0
+    """And what is worse than that: item 2, which the model would rather not."""
+    model = Table([[0.5, 0.0, -1.0, 0.0, 0.1]])
     one = np.array([0])
-    items, scores = top_items(model, one, 4, csr_of(one, one, 1), seed=0)
-    assert items.tolist() == [[2, -1, -1, -1]] and scores[0, 0] == -1
+    assert top_items(model, one, 5, csr_of(one, one, 1), seed=0)[0][0, [0, 3]].tolist() == [4, 2]
+    model.unknown = 0.0
+    items, scores = top_items(model, one, 5, csr_of(one, one, 1), seed=0)
+    assert items.tolist() == [[4, -1, -1, -1, -1]] and scores[0, 0] == np.float32(0.1)
 
 
 def test_csr_is_distinct_and_ascending():

@@ -75,7 +75,7 @@ def test_itemknn_is_that_of_a_loop(purchases, weighting, shrink, monkeypatch):
         x = x * rarity[:, None]
         x /= np.sqrt((x[purchases > 0] ** 2).mean())
     weights = np.zeros((items, items))
-    drawn = lots(np.arange(items), items, 0).tolist()
+    drawn = lots(np.arange(items), torch.arange(items), 0).tolist()
     for i in range(items):
         norm = [np.linalg.norm(x[:, i]) * np.linalg.norm(x[:, j]) + shrink for j in range(items)]
         sim = [x[:, i] @ x[:, j] / norm[j] if i != j else 0 for j in range(items)]
