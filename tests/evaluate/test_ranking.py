@@ -210,6 +210,34 @@ def test_top_items_beyond_all_items_are_padded():
     assert top_items(Table([[1.0]]), nobody, 2, csr_of(one, one, 1), seed=0)[0].shape == (0, 2)
 
 
+@pytest.mark.parametrize(
+    "kinds", [[-1.0, 0.0, -0.0, 2.5, math.inf, -math.inf, math.nan], [1.0, 2.0], [math.nan]]
+)
+@pytest.mark.parametrize("n", [1, 4, 12])
+def test_the_best_are_those_of_sorting(kinds, n):
+    """Rows with ties and without beside each other; NaN comes after all numbers, and what is left out never."""
+    rng = np.random.default_rng(n)
+    scores = rng.choice(np.array(kinds, dtype=np.float32), (60, 12))
+    scores[::3] = rng.normal(size=(20, 12))
+    user, item = np.nonzero(rng.random((60, 12)) < 0.3)
+    out, rows = torch.from_numpy(rng.random((60, 12)) < 0.1), rng.permutation(1000)[:60]
+    mask, lot = csr_of(user, item, 60), lots(rows, torch.arange(12), 5).tolist()
+    found, values = best_items(torch.from_numpy(scores), n, rows, 5, mask, out)
+    for b in range(60):
+        gone = set(mask.of(np.array([b])).items.tolist()) | set(np.flatnonzero(out[b].numpy()).tolist())
+        order = sorted(
+            set(range(12)) - gone,
+            key=lambda i: (
+                math.isnan(scores[b, i]),
+                -np.nan_to_num(scores[b, i], nan=0.0, posinf=9, neginf=-9),
+                -lot[b][i],
+            ),
+        )[:n]
+        assert found[b].tolist() == order + [-1] * (n - len(order))
+        np.testing.assert_array_equal(values[b, : len(order)].numpy(), scores[b, order])
+        assert (values[b, len(order) :] == -torch.inf).all()
+
+
 def test_zeros_of_either_sign_tie():
     users = np.arange(200)
     best, _ = best_items(torch.tensor([[-0.0, 0.0]]).expand(200, 2), 1, users, 0)
