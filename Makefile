@@ -4,8 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.kgkit-setup
 UV     := $(VENV)/uv/bin/uv
+DIST   ?= dist
 
-.PHONY: setup demo test lint lock clean
+.PHONY: setup demo test lint lock dist audit clean
 
 setup: $(STAMP)
 
@@ -26,13 +27,26 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit -q -c pyproject.toml -r kgkit plugins connectors benchmarks examples
 
 test: lint
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Rewrites the pinned, hashed versions after a change of pyproject.toml.
+# Rewrites the pinned, hashed versions after a change of pyproject.toml; runtime.txt: those of them that a user gets.
+COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header
 lock: setup
-	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev --extra server --extra py2neo pyproject.toml requirements/build.in -o requirements/lock.txt
+	$(COMPILE) --generate-hashes --extra dev --extra server --extra py2neo pyproject.toml requirements/build.in -o requirements/lock.txt
+	$(COMPILE) --no-annotate -c requirements/lock.txt pyproject.toml -o requirements/runtime.txt
+
+# The wheel, and beside it what it pulls in: names, versions and package URLs in CycloneDX's JSON.
+dist: setup
+	@$(BIN)/python -m build --wheel --no-isolation --outdir $(DIST) .
+	@$(BIN)/python -W ignore -m cyclonedx_py requirements requirements/runtime.txt --pyproject pyproject.toml --mc-type library \
+		--output-reproducible --of JSON -o $(DIST)/kgkit-$$($(BIN)/python -c 'import kgkit; print(kgkit.__version__)').cdx.json
+
+# Known holes of the pinned versions, by PyPI's advisories: needs pypi.org's JSON interface, which mirrors lack.
+audit: setup
+	@$(UV) tool run pip-audit==2.10.1 --strict --disable-pip --require-hashes -r requirements/lock.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -116,7 +116,7 @@ def load(store: GraphStore, folder: Path, altered: bool, seed: int) -> pa.Table:
         items = [row[:3] for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)][1:]
     films = [(entity_of.get(i, ""), name, year_of(year)) for i, name, year in items]
     ingest_file(store, "triples", folder / "ml-100k.kg")
-    rows = catalogue(films, random.Random(seed), altered)
+    rows = catalogue(films, random.Random(seed), altered)  # nosec B311
     entities = {
         "id": [r[0] for r in rows],
         "name": [r[1] for r in rows],

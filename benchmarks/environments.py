@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import say
-from kgkit.native.build import cache_dir
+from kgkit.cache import cache_folder, own_folder
 
 
 def peer_python(name: str, requirements: Path, version: str, note: str = "") -> Path:
     """The interpreter of a peer's environment, made on first use. A failure is an error, never a skip."""
-    home = cache_dir().parent / f"{name}-env"
+    home = cache_folder() / f"{name}-env"
     python, stamp = home / "bin" / "python", home / ".kgkit-stamp"
     wanted = hashlib.blake2b(requirements.read_bytes(), digest_size=12).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
@@ -28,7 +28,7 @@ def peer_python(name: str, requirements: Path, version: str, note: str = "") -> 
     if command is None:
         raise SystemExit(f"{name}'s environment needs uv: run `make setup`, or install uv")
     shutil.rmtree(home, ignore_errors=True)
-    home.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(home.parent)
     subprocess.run([command, "venv", "-q", "--python", version, str(home)], check=True)
     install = [command, "pip", "install", "-q", "--python", str(python), "-r", str(requirements)]
     subprocess.run(install, check=True)

@@ -9,7 +9,7 @@ The naive reference ranks user by user in plain Python. It stops the benchmark u
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -35,22 +35,41 @@ def by_user(pairs: LabelledPairs) -> dict[int, set[int]]:
 
 
 def naive_metrics(model: Recommender, split: Split, scores_of: Scores, ks: Sequence[int]) -> dict[str, float]:
-    """Every definition of `rank_metrics` once more, one user at a time."""
+    """Every definition of `rank_metrics` once more, one user and one group of equal scores at a time."""
     bought, wanted = by_user(split.train.positives()), by_user(split.test.positives())
     totals: dict[str, list[float]] = defaultdict(list)
     for user, want in wanted.items():
         scores = scores_of(model, torch.tensor([user]))[0].tolist()
-        candidates = [i for i in range(split.items) if i not in bought[user]]
-        ranking = sorted(candidates, key=lambda i: (-scores[i], i))
-        ranks = sorted(r for r, item in enumerate(ranking) if item in want)
-        for k in ks:
-            hits = [r for r in ranks if r < k]
-            ideal = sum(1 / math.log2(i + 2) for i in range(min(len(want), k)))
-            totals[f"recall@{k}"].append(len(hits) / len(want))
-            totals[f"precision@{k}"].append(len(hits) / k)
-            totals[f"hit@{k}"].append(float(bool(hits)))
-            totals[f"ndcg@{k}"].append(sum(1 / math.log2(r + 2) for r in hits) / ideal)
-        totals["mrr"].append(1 / (ranks[0] + 1))
+        size = Counter(scores[i] for i in range(split.items) if i not in bought[user])
+        right = Counter(scores[i] for i in want)
+        found = dict.fromkeys(
+            (f"{name}@{k}" for k in ks for name in ("recall", "precision", "ndcg", "miss")), 0.0
+        )
+        better, first = (
+            0,
+            0.0,
+        )  # candidates passed so far; the expected 1 / rank of the best of what is wanted
+        for score in sorted(size, reverse=True):
+            m, t = size[score], right[score]
+            if t and not first:
+                ways = math.comb(m, t)
+                first = sum(math.comb(m - 1 - x, t - 1) / ways / (better + x + 1) for x in range(m - t + 1))
+            for k in ks:
+                inside = min(max(k - better, 0), m)
+                ideal = sum(1 / math.log2(i + 2) for i in range(min(len(want), k)))
+                found[f"recall@{k}"] += t * inside / m / len(want)
+                found[f"precision@{k}"] += t * inside / m / k
+                found[f"ndcg@{k}"] += (
+                    t / m * sum(1 / math.log2(better + i + 2) for i in range(inside)) / ideal
+                )
+                found[f"miss@{k}"] += math.log(math.comb(m - t, inside) / math.comb(m, inside) or 1e-300)
+            better += m
+            if better >= max(ks) and first:
+                break
+        for name, value in [*found.items(), ("mrr", first)]:
+            if name.startswith("miss"):
+                name, value = name.replace("miss", "hit"), 1 - math.exp(value)
+            totals[name].append(value)
     return {name: math.fsum(values) / len(values) for name, values in totals.items()}
 
 

@@ -170,7 +170,7 @@ def complete(
 def answers(
     model: LinkPredictor, questions: Questions, known: Triples, top: int, memory: int = 512 << 20
 ) -> Found:
-    """The best `top` answers to each question, without facts that are known. Of equal scores the smaller id is first.
+    """The best `top` answers to each question, without facts that are known. Equal scores draw lots by the model's seed.
 
     memory: bytes of scores, and what ranking needs beside them, that are held at once.
     """
@@ -209,7 +209,9 @@ def _block(
         if questions.side == "tail"
         else model.head_queries(relation, given)
     )
-    places, scores = best_items(crossed(model.similarity, ask, candidates).float(), best, mask)
+    found = crossed(model.similarity, ask, candidates).float()
+    asking = questions.given[rows] * 2 + (questions.side == "head")
+    places, scores = best_items(found, best, asking, model.config.seed + questions.relation, mask)
     return places.cpu().numpy(), scores.cpu().numpy()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from kgkit.cache import cache_folder, own_folder
 from kgkit.errors import ConfigError
 
 WHEEL = "recbole-1.2.1-py3-none-any.whl"
@@ -59,11 +59,6 @@ ORDER BY cosine DESC LIMIT 8""",
 )
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: XDG_CACHE_HOME/kgkit, or ~/.cache/kgkit."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kgkit"
-
-
 def movielens(data: Path | None) -> Path:
     """The folder of MovieLens-100K's atomic files: `data`, or the cached contents of the recbole wheel.
 
@@ -80,7 +75,7 @@ def movielens(data: Path | None) -> Path:
     folder = cache_folder() / "ml-100k-1.2.1"
     if all((folder / f).is_file() for f in FILES):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         requirement = Path(scratch, "requirement.txt")
         requirement.write_text(f"{REQUIREMENT} --hash=sha256:{SHA256}\n")

@@ -103,6 +103,8 @@ class Recommender(Model):
 
     task = Task.RECOMMENDATION
     logits: ClassVar[bool] = False  # scores are logits, so that a probability of 0.5 is at 0 (F1's threshold)
+    # The score of an item of which the model knows nothing for this user: what is no better is never recommended.
+    unknown: ClassVar[float | None] = None
 
     @abstractmethod
     def score_pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

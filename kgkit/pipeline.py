@@ -163,7 +163,7 @@ def _go(store: GraphStore, model: Model, run: Run, options: TrainOptions) -> Run
             run.observe("stage", {"name": "write back"})
             with run.timed("write_back"):
                 run.record["written"] = write_back(
-                    store, model, graph, run, steps.answers(model, graph, options)
+                    store, model, graph, run, steps.answers(model, graph, options, run)
                 )
         run.record["peak_memory"] = peak_memory()
     return run

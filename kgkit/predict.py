@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -209,8 +210,8 @@ def from_graph(
         if biased:
             p[_BIAS] = more
         candidates: Any = model.answers(p, slice(None), np.int64(0))
-        best += _best(ids, np.asarray(paired(model.similarity, query, candidates)), asked.most)
-    return sorted(best, key=lambda scored: (-scored[1], scored[0]))[: asked.most]
+        best += _best(asked, ids, np.asarray(paired(model.similarity, query, candidates)))
+    return _ordered(asked, best)
 
 
 class _Tables(dict[str, Any]):
@@ -275,19 +276,29 @@ def from_model(store: GraphStore, run: Run, asked: Question) -> list[tuple[str, 
     scores = crossed(model.similarity, query, candidates)[0].float().cpu().numpy()
     ids = graph.entities.ids.to_pylist()
     if not asked.observed:
-        return _best(ids, scores, asked.most)
+        return _best(asked, ids, scores)
     observed = _ends(store, asked.relation, asked.side)
     rows = [row for row, id in enumerate(ids) if id in observed]
-    return _best([ids[row] for row in rows], scores[rows], asked.most)
+    return _best(asked, [ids[row] for row in rows], scores[rows])
 
 
-def _best(ids: list[str], scores: Floats, most: int) -> list[tuple[str, float]]:
-    """The best ids, by score, float32 [N], then by id."""
+def _best(asked: Question, ids: list[str], scores: Floats) -> list[tuple[str, float]]:
+    """The best ids with their scores, float32 [N]."""
     rows = np.flatnonzero(scores == scores)
-    if len(rows) > most:  # all that are as good as the last
-        rows = rows[scores[rows] >= np.partition(scores[rows], -most)[-most]]
-    best = [(ids[row], float(scores[row])) for row in rows.tolist()]
-    return sorted(best, key=lambda scored: (-scored[1], scored[0]))[:most]
+    if len(rows) > asked.most:  # all that are as good as the last
+        rows = rows[scores[rows] >= np.partition(scores[rows], -asked.most)[-asked.most]]
+    return _ordered(asked, [(ids[row], float(scores[row])) for row in rows.tolist()])
+
+
+def _ordered(asked: Question, scored: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The best of them, the best first. Equal scores draw lots, by a hash of question and answer."""
+    question = f"{asked.given.id}\0{asked.relation}\0{asked.side}\0"
+
+    def place(answer: tuple[str, float]) -> tuple[float, bytes]:
+        lot = hashlib.blake2b((question + answer[0]).encode(errors="surrogatepass"), digest_size=8)
+        return -answer[1], lot.digest()
+
+    return sorted(scored, key=place)[: asked.most]
 
 
 def _ends(store: GraphStore, relation: str, side: Side, given: Node | None = None) -> set[str]:

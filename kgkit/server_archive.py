@@ -21,7 +21,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgkit.server_jars import cache_dir, fetched_jars, java
+from kgkit.cache import distrust, own_folder
+from kgkit.server_jars import cache_dir, fetched_jars, java, trusted
 
 _LONGEST = 1000  # letters of a line that Java takes back; hidden classes with longer ones are left out
 _KEPT = 2  # folders of other Javas and jars
@@ -30,14 +31,14 @@ _KEPT = 2  # folders of other Javas and jars
 def java_options(launcher: Path, jars: Sequence[Path]) -> list[str]:
     """Options for a Java that runs Neo4j: use the archive, or help to make it."""
     folder = _folder(launcher, jars)
-    if (archive := folder / "neo4j.jsa").exists():
+    if (archive := folder / "neo4j.jsa").exists() and distrust(archive) is None:
         with contextlib.suppress(OSError):  # in a cache that is only read
             os.utime(folder)  # for `_prune`
         return [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds*=off"]  # one that does not fit is passed over
     if (folder / "log").exists():
         return []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        own_folder(folder)
     except OSError:
         return []
     return [f"-XX:DumpLoadedClassList={folder / 'seen-%p.lst'}"]
@@ -88,6 +89,7 @@ def make(launcher: Path, jars: Sequence[Path]) -> bool:
         with said.open("wb") as out:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
         if done.returncode == 0 and partial.exists():
+            partial.chmod(0o600)  # whatever the umask: an archive that others could write is not used
             partial.replace(archive)
         said.replace(log)
         for seen in lists:
@@ -126,4 +128,4 @@ def _prune(own: Path) -> None:
 if __name__ == "__main__":
     os.nice(19)
     if found := fetched_jars():
-        make(java(), found)
+        make(java(), trusted(found))

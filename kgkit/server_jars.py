@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kgkit.cache import cache_folder, distrust, own_folder
 from kgkit.errors import StoreError
 
 NEO4J_VERSION = "5.26.12"  # the newest 5.26 with artifacts; dynamic relationship types are mended in it
@@ -33,14 +33,8 @@ _INSTALL = "pip install 'kgkit[server]'"
 
 
 def cache_dir() -> Path:
-    """Where the jars live: a folder in KGKIT_CACHE, or in the platform's cache directory."""
-    if chosen := os.environ.get("KGKIT_CACHE"):
-        base = Path(chosen)
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches" / "kgkit"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kgkit"
-    return base / f"neo4j-{NEO4J_VERSION}"
+    """Where the jars live."""
+    return cache_folder() / f"neo4j-{NEO4J_VERSION}"
 
 
 def java() -> Path:
@@ -56,24 +50,23 @@ def class_path(say: Callable[[str], None] = lambda message: None) -> list[Path]:
     """The jars of the server, downloaded first if need be (about 150 MB, one to three minutes).
 
     The answer is remembered beside the jars, so that later calls neither resolve nor import jgo.
-    Raises StoreError when jgo is not installed or the download fails.
+    Raises StoreError when jgo is not installed, the download fails, or others could have put something in a jar's place.
     """
     if jars := fetched_jars():
-        return jars
+        return trusted(jars)
     import fcntl  # not everywhere; neither is the managed server
 
-    cache = cache_dir()
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = own_folder(cache_dir())
     with (cache / "fetching.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if jars := fetched_jars():  # by another process, meanwhile
-            return jars
+            return trusted(jars)
         say(f"fetching Neo4j {NEO4J_VERSION} into {cache} (once; about 150 MB, one to three minutes)")
         jars = _resolve(cache)
         partial = cache / f"classpath.{os.getpid()}.part"
         partial.write_text(json.dumps([str(jar.relative_to(cache)) for jar in jars]))
         partial.replace(cache / _REMEMBERED)
-    return jars
+    return trusted(jars)
 
 
 def fetched_jars() -> list[Path] | None:
@@ -84,6 +77,14 @@ def fetched_jars() -> list[Path] | None:
     except (OSError, ValueError):
         return None
     return jars if all(jar.exists() for jar in jars) else None
+
+
+def trusted(jars: list[Path]) -> list[Path]:
+    """The same. Raises StoreError when others than the user could have put something in their place."""
+    for path in (cache_dir(), *jars):
+        if why := distrust(path):
+            raise StoreError(f"Neo4j is not run from {cache_dir()}: {why}")
+    return jars
 
 
 def write_private(path: Path, text: str) -> None:
@@ -149,7 +150,6 @@ def _resolve(cache: Path) -> list[Path]:
         from jgo.parse import Coordinate
     except ImportError:
         raise StoreError(f"the managed Neo4j needs the package jgo to fetch its jars: {_INSTALL}") from None
-    cache.mkdir(parents=True, exist_ok=True)
     logging.getLogger("jgo").setLevel(logging.ERROR)
     context = MavenContext(
         resolver=_resolver(),
@@ -186,19 +186,20 @@ def _resolver() -> Any:
             if not hasattr(local, "session"):
                 local.session = requests.Session()
             path: Path = artifact.cached_path
-            path.parent.mkdir(parents=True, exist_ok=True)
+            own_folder(path.parent)
             for base in artifact.context.remote_repos.values():
                 url = f"{base}/{artifact.component.path_prefix.as_posix()}/{artifact.filename}"
                 answer = _get(local.session, url, artifact.context.timeout)
                 if answer is None:
                     continue
                 published = _get(local.session, f"{url}.sha1", artifact.context.timeout)
-                found = hashlib.sha1(answer).hexdigest()
+                found = hashlib.sha1(answer, usedforsecurity=False).hexdigest()  # all that Maven publishes
                 if published is not None and published.decode().split()[0].lower() != found:
                     raise RuntimeError(
                         f"{artifact.filename} arrived damaged: its checksum is not the published one"
                     )
                 partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+                partial.touch(mode=0o600)
                 partial.write_bytes(answer)
                 partial.replace(path)
                 return path

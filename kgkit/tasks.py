@@ -12,7 +12,7 @@ from kgkit.evaluate import protocol, splits, triple_leaks, triple_split
 from kgkit.evaluate.link_prediction import evaluate_links
 from kgkit.model import LinkPredictor, Model, Recommender, Task
 from kgkit.store.port import Answers
-from kgkit.writeback import recommendations
+from kgkit.writeback import recommendations, shortfall
 
 if TYPE_CHECKING:
     from kgkit.graph import TrainingGraph
@@ -32,7 +32,7 @@ class Steps:
     save_split: Callable[[Any, Path], None]
     load_split: Callable[[Path], Any]
     evaluate: Callable[[Any, Any, TrainOptions, Run], dict[str, dict[str, float]]]
-    answers: Callable[[Any, TrainingGraph, TrainOptions], list[Answers]]
+    answers: Callable[[Any, TrainingGraph, TrainOptions, Run], list[Answers]]
 
 
 def steps_of(model: Model) -> Steps:
@@ -79,8 +79,24 @@ def _evaluate_pairs(
     )
 
 
-def _recommended(model: Recommender, graph: TrainingGraph, options: TrainOptions) -> list[Answers]:
-    return [Answers("RECOMMENDED", recommendations(model, graph, options.top))] if options.top else []
+def _recommended(model: Recommender, graph: TrainingGraph, options: TrainOptions, run: Run) -> list[Answers]:
+    if not options.top:
+        return []
+    found = recommendations(model, graph, options.top)
+    short = run.record["recommended"] = shortfall(found, graph, options.top)
+    if short["fewer"]:
+        if model.unknown is None:
+            why = "they bought nearly all there is"
+        else:
+            why = f"{model.name} knows nothing in favour of other items for them"
+            if model.name != "popularity":
+                why += " (`kgkit train --plugin popularity` answers everyone)"
+        few, none, users = (f"{short[name]:,}" for name in ("fewer", "none", "users"))
+        said = (
+            f"{few} of {users} users got fewer than {options.top} recommendations, {none} of them none: {why}"
+        )
+        run.observe("notes", {"lines": [said]})
+    return [Answers("RECOMMENDED", found)]
 
 
 # -- link predictors ---------------------------------------------------------------------------------------------
@@ -113,6 +129,10 @@ def _evaluate_facts(
 _STEPS = {
     Task.RECOMMENDATION: Steps(_split_pairs, splits.save, splits.load, _evaluate_pairs, _recommended),
     Task.LINK_PREDICTION: Steps(
-        _split_facts, triple_split.save, triple_split.load, _evaluate_facts, lambda model, graph, options: []
+        _split_facts,
+        triple_split.save,
+        triple_split.load,
+        _evaluate_facts,
+        lambda model, graph, options, run: [],
     ),
 }

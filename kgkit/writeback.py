@@ -45,7 +45,7 @@ def run_node(run: Run) -> RunRecord:
         params=json.dumps(record["parameters"]),
         metrics=json.dumps(record["metrics"]),
         provenance=json.dumps(
-            {k: record.get(k) for k in ("data", "split", "seed", "extraction", "versions")}
+            {k: record.get(k) for k in ("data", "split", "seed", "extraction", "versions", "recommended")}
         ),
     )
 
@@ -53,13 +53,14 @@ def run_node(run: Run) -> RunRecord:
 def recommendations(model: Recommender, graph: TrainingGraph, top: int) -> pa.Table:
     """The best `top` items of every user. Columns head (user id), tail (item's node id), score, rank (from 1).
 
-    Every purchase is masked, so what is recommended is new to the user. The score is the predicted probability of a
-    purchase where the model gives one.
+    Every purchase is masked, so what is recommended is new to the user; an item that the model knows nothing about is left
+    out. Equal scores draw lots by the model's seed. The score is the predicted probability of a purchase where the model
+    gives one.
     """
     bought = graph.interactions
     mask = csr_of(bought.user, bought.item, len(graph.users))
     users = np.arange(len(graph.users), dtype=np.int64)
-    items, scores = top_items(model, users, min(top, len(graph.items)), mask)
+    items, scores = top_items(model, users, min(top, len(graph.items)), mask, seed=model.config.seed)
     if model.logits:
         scores = (1.0 / (1.0 + np.exp(-scores.astype(np.float64)))).astype(np.float32)
     there = items >= 0
@@ -72,3 +73,14 @@ def recommendations(model: Recommender, graph: TrainingGraph, top: int) -> pa.Ta
             "rank": (ranks + 1).astype(np.int64),
         }
     )
+
+
+def shortfall(found: pa.Table, graph: TrainingGraph, top: int) -> dict[str, int]:
+    """How many users there are, how many got fewer than `top` recommendations, and how many of these none."""
+    best = found["rank"].to_numpy()
+    users = len(graph.users)
+    return {
+        "users": users,
+        "fewer": users - int((best == top).sum()),
+        "none": users - int((best == 1).sum()),
+    }

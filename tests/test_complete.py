@@ -11,6 +11,7 @@ import torch
 
 from kgkit.complete import CompletionOptions, answers, complete
 from kgkit.errors import ConfigError
+from kgkit.evaluate.ranking import lots
 from kgkit.evaluate.triple_split import TripleSplit
 from kgkit.graph import TrainingGraph, Triples
 from kgkit.missing import SIDES, Side, Slots
@@ -86,12 +87,14 @@ def test_answers_equal_a_naive_twin(similarity: Similarity, side: Side, types: b
         expected = []
         for given in asked.given.tolist():
             scored = []
-            for other in asked.candidates.tolist():
+            asking = np.array([2 * given + (side == "head")])
+            drawn = lots(asking, torch.arange(len(asked.candidates)), model.config.seed + r)
+            for other, lot in zip(asked.candidates.tolist(), drawn[0].tolist(), strict=True):
                 h, t = (given, other) if side == "tail" else (other, given)
                 if (h, r, t) in facts or (h == t and not any((e, r, e) in facts for e in range(25))):
                     continue
                 score = paired(similarity, model.e[given] * model.r[r], Candidates(model.e[other]))
-                scored.append((-round(float(score), 4), other, h, t))
+                scored.append((-round(float(score), 4), -lot, h, t))
             expected += [(h, r, t, k) for k, (_, _, h, t) in enumerate(sorted(scored)[:4], 1)]
         got = zip(
             found.head.tolist(),

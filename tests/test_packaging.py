@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,6 +60,55 @@ def test_the_wheel_brings_plugins_and_connectors(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(site)}, cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert where.stdout.count(str(site)) == 2
+
+
+def _pulled_in(name: str, extras: frozenset[str] = frozenset()) -> set[tuple[str, str]]:
+    """Names and versions of all that a distribution requires here, and what that requires in turn, as installed."""
+    found: set[tuple[str, str]] = set()
+    asked, left = set(), [(canonicalize_name(name), extras)]
+    while left:
+        name, extras = left.pop()
+        if (name, extras) in asked:
+            continue
+        asked.add((name, extras))
+        for text in metadata.requires(name) or ():
+            wanted = Requirement(text)
+            if wanted.marker is None or any(wanted.marker.evaluate({"extra": e}) for e in ("", *extras)):
+                other = canonicalize_name(wanted.name)
+                found.add((other, metadata.version(other)))
+                left.append((other, frozenset(wanted.extras)))
+    return found
+
+
+@pytest.mark.slow
+def test_the_sbom_names_every_pinned_runtime_package(tmp_path: Path) -> None:
+    """Beside the wheel; what is installed here is an independent count of what a user gets."""
+    subprocess.run(
+        [
+            "make",
+            "-C",
+            str(ROOT),
+            "-o",
+            "setup",
+            f"BIN={Path(sys.executable).parent}",
+            "dist",
+            f"DIST={tmp_path}",
+        ],
+        check=True,
+        capture_output=True,
+    )
+    assert [p.suffix for p in sorted(tmp_path.iterdir())] == [".whl", ".json"]
+    bom = json.loads(next(tmp_path.glob("kgkit-*.cdx.json")).read_text())
+    assert bom["bomFormat"] == "CycloneDX" and bom["metadata"]["component"]["name"] == "kgkit"
+    named = {(canonicalize_name(c["name"]), c["version"]) for c in bom["components"]}
+    installed = _pulled_in("kgkit")
+    assert {"torch", "neo4j", "ladybug", "numpy", "urllib3"} <= {name for name, _ in installed}
+    assert installed <= named
+    lock = (ROOT / "requirements" / "lock.txt").read_text()
+    pinned = {(canonicalize_name(n), v) for n, v in re.findall(r"^([\w.-]+)==([^ ;]+)", lock, re.M)}
+    assert named <= pinned
+    assert not {"pytest", "mypy", "bandit"} & {name for name, _ in named}
+    assert {c["purl"] for c in bom["components"]} == {f"pkg:pypi/{name}@{version}" for name, version in named}
 
 
 def test_the_editable_install_brings_plugins_and_connectors() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from processes import hears_control_c
 from toygraph import purchases
 
 from kgkit import pipeline
+from kgkit.config import make_config
 from kgkit.errors import ConfigError, NonFiniteLoss, PluginError
+from kgkit.ingest import ingest
 from kgkit.pipeline import TrainOptions
+from kgkit.registry import load_connector
 from kgkit.run import Run, list_runs
 from kgkit.store.open import open_store
 from kgkit.store.port import GraphStore
@@ -58,6 +62,36 @@ def test_every_plugin_trains_evaluates_and_writes_back(
     node = list(graph.query("MATCH (r:Run {id: $id}) RETURN r.metrics, r.current", {"id": run.id}).rows)
     assert json.loads(node[0][0]) == record["metrics"]
     assert node[0][1] is True
+
+
+@pytest.mark.parametrize("plugin", ["itemknn", "ease"])
+def test_what_a_model_knows_nothing_about_is_left_out_and_said(tmp_path: Path, plugin: str) -> None:
+    """Twenty users share nine items, a to i; of thirty others each bought an item of his own."""
+    log = tmp_path / "log.csv"
+    shared = [f"u{u:02d},{item}" for u in range(20) for at, item in enumerate("abcdefghi") if (u + at) % 3]
+    log.write_text("user,item\n" + "\n".join([*shared, *(f"v{v:02d},own{v}" for v in range(30))]) + "\n")
+    told = []
+    with open_store(tmp_path / "graph.lbug") as store:
+        connector = load_connector("purchases")()
+        ingest(connector, make_config(connector.Config, {"paths": (log,)}), store)
+        run = pipeline.train(
+            store, plugin, {}, TrainOptions(runs=tmp_path / "runs", top=3), lambda e, d: told.append((e, d))
+        )
+        rows = [
+            *store.query("MATCH (u:User)-[r:RECOMMENDED]->(i:Entity) RETURN u.id, i.item_id, r.score").rows
+        ]
+        kept = store.query("MATCH (r:Run) RETURN r.provenance").rows
+        provenance = json.loads(next(iter(kept))[0])
+    got = Counter(user for user, _, _ in rows)
+    assert len(got) > 15 and got.keys() <= {f"u{u:02d}" for u in range(20)}
+    assert {item for _, item, _ in rows} <= set("abcdefghi") and all(score for _, _, score in rows)
+    fewer, none = 50 - sum(n == 3 for n in got.values()), 50 - len(got)
+    assert (
+        run.record["recommended"] == provenance["recommended"] == {"users": 50, "fewer": fewer, "none": none}
+    )
+    (line,) = [line for event, data in told if event == "notes" for line in data["lines"]]
+    assert line.startswith(f"{fewer} of 50 users got fewer than 3 recommendations, {none} of them none: ")
+    assert plugin in line and "--plugin popularity" in line
 
 
 def test_a_seed_gives_the_same_metrics_again(graph: GraphStore, tmp_path: Path) -> None:

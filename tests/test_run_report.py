@@ -22,7 +22,7 @@ from kgkit.errors import ConfigError
 from kgkit.evaluate.triple_split import TripleSplit
 from kgkit.extract import Extraction, extract
 from kgkit.graph import Triples
-from kgkit.model import LinkPredictor
+from kgkit.model import LinkPredictor, ModelConfig
 from kgkit.nn.similarity import Candidates
 from kgkit.pipeline import TrainOptions
 from kgkit.queries import TRIPLES
@@ -52,7 +52,7 @@ class Said(LinkPredictor):
     similarity = "dot"
 
     def __init__(self, scores: torch.Tensor) -> None:
-        super().__init__(None)
+        super().__init__(ModelConfig())
         self.scores = scores
 
     def tail_queries(self, heads: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:

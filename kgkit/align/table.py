@@ -76,7 +76,7 @@ def beside(path: Path, word: str) -> Path:
 def write_sample(path: Path, rows: Sequence[Row], size: int, seed: int) -> int:
     """A random sample of the accepted rows, with an empty column `correct?` to fill in."""
     accepted = [row for row in rows if row.status == ACCEPTED]
-    chosen = random.Random(seed).sample(range(len(accepted)), min(size, len(accepted)))
+    chosen = random.Random(seed).sample(range(len(accepted)), min(size, len(accepted)))  # nosec B311
     return write_rows(path, (accepted[i] for i in sorted(chosen)), extra=(JUDGED,))
 
 

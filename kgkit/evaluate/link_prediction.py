@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from kgkit.errors import ConfigError
 from kgkit.evaluate.link_ranking import MEMORY, FactRanks, Kind, rank_facts
+from kgkit.evaluate.places import Places
 from kgkit.graph import Triples, distinct
 from kgkit.lazy import np
 
 if TYPE_CHECKING:
-    from kgkit.arrays import Bools, Doubles
+    from kgkit.arrays import Bools
     from kgkit.evaluate.triple_split import TripleSplit
     from kgkit.model import LinkPredictor
 
@@ -89,14 +90,15 @@ def validation_link_metric(
         facts = Triples(facts.head[drawn], facts.relation[drawn], facts.tail[drawn])
     ranks = rank_facts(model, facts, [split.train, split.valid], memory=memory)
     if measure == "hits":
-        return _hits(ranks.ranks(), int(k))
-    return _measures(ranks.ranks(), ranks).get(name, 0.0)
+        return _hits(ranks.places(), int(k))
+    return _measures(ranks.places(), ranks).get(name, 0.0)
 
 
 def link_metrics(ranks: FactRanks, facts: Triples, split: TripleSplit) -> dict[str, float]:
-    """Metrics of F ranked facts over both sides, filtered, with realistic ranks unless the name says otherwise.
+    """Metrics of F ranked facts over both sides, filtered, ties at their average unless the name says otherwise.
 
-        mrr, mr, hits@1, hits@3, hits@10     mean of 1 / rank, of rank, share of ranks up to K
+        mrr, mr, hits@1, hits@3, hits@10     mean of 1 / rank, of rank, share of ranks up to K: of each fact the expected
+                                             value over all orders of the candidates with its score
         amri                                 1 - (mr - 1) / (expected mr - 1): 1 is perfect, 0 is chance
                                              (Berrendorf et al., arXiv 2002.06914), of as many candidates as there were
         mrr_head, mrr_tail                   heads asked for, tails asked for
@@ -107,18 +109,18 @@ def link_metrics(ranks: FactRanks, facts: Triples, split: TripleSplit) -> dict[s
 
     What is not defined (of no facts, say) is left out, so that every value is a number.
     """
-    both = ranks.ranks()
+    both = ranks.places()
     seen = split.seen[facts.head] & split.seen[facts.tail]
     metrics = _measures(both, ranks)
     if len(both):
-        metrics |= {"mrr_head": _mrr(ranks.head.ranks()), "mrr_tail": _mrr(ranks.tail.ranks())}
+        metrics |= {"mrr_head": _mrr(ranks.head.places()), "mrr_tail": _mrr(ranks.tail.places())}
         for kind in EXTREMES:
-            extreme = ranks.ranks(kind)
+            extreme = ranks.places(kind)
             metrics[f"mrr_{kind}"], metrics[f"hits@10_{kind}"] = _mrr(extreme), _hits(extreme, 10)
-    metrics |= {f"{name}_seen": value for name, value in _measures(both[np.tile(seen, 2)]).items()}
+    metrics |= {f"{name}_seen": value for name, value in _measures(both.take(np.tile(seen, 2))).items()}
     if ranks.tail.raw_better is not None and len(both):
-        raw = ranks.ranks(raw=True)
-        metrics |= {"raw_mrr": _mrr(raw), "raw_mr": float(raw.mean()), "raw_hits@10": _hits(raw, 10)}
+        raw = ranks.places(raw=True)
+        metrics |= {"raw_mrr": _mrr(raw), "raw_mr": _mr(raw), "raw_hits@10": _hits(raw, 10)}
     return {**metrics, "ranked_facts": float(len(facts)), "unseen_facts": float((~seen).sum())}
 
 
@@ -163,20 +165,19 @@ def by_category(ranks: FactRanks, facts: Triples, categories: Sequence[str]) -> 
 
 def _row(ranks: FactRanks, inside: Bools) -> dict[str, Any]:
     row: dict[str, Any] = {"facts": int(inside.sum())}
-    sides = {"head": ranks.head.ranks()[inside], "tail": ranks.tail.ranks()[inside]}
-    row["mrr"], row["hits@10"] = (
-        measure(np.concatenate([*sides.values()])) for measure in (_mrr, lambda r: _hits(r, 10))
-    )
+    sides = {"head": ranks.head.places().take(inside), "tail": ranks.tail.places().take(inside)}
+    both = Places.joined([*sides.values()])
+    row["mrr"], row["hits@10"] = _mrr(both), _hits(both, 10)
     for side, found in sides.items():
         row[f"mrr_{side}"], row[f"hits@10_{side}"] = _mrr(found), _hits(found, 10)
     return row
 
 
-def _measures(both: Doubles, ranks: FactRanks | None = None) -> dict[str, float]:
-    """mrr, mr and hits of ranks; with the candidates of `ranks` also amri."""
+def _measures(both: Places, ranks: FactRanks | None = None) -> dict[str, float]:
+    """mrr, mr and hits of places; with the candidates of `ranks` also amri."""
     if not len(both):
         return {}
-    found = {"mrr": _mrr(both), "mr": float(both.mean())}
+    found = {"mrr": _mrr(both), "mr": _mr(both)}
     found |= {f"hits@{k}": _hits(both, k) for k in KS}
     if ranks is not None:
         # A rank drawn at random among n candidates is (n + 1) / 2 on average.
@@ -186,12 +187,16 @@ def _measures(both: Doubles, ranks: FactRanks | None = None) -> dict[str, float]
     return found
 
 
-def _mrr(ranks: Doubles) -> float:
-    return float((1 / ranks).mean())
+def _mrr(places: Places) -> float:
+    return float(places.reciprocal().mean())
 
 
-def _hits(ranks: Doubles, k: int) -> float:
-    return float((ranks <= k).mean())
+def _mr(places: Places) -> float:
+    return float(places.mean_rank().mean())
+
+
+def _hits(places: Places, k: int) -> float:
+    return float(places.within(k).mean())
 
 
 __all__ = [

@@ -1,8 +1,8 @@
 """Filtered ranking of facts: where the true tail stands among all entities as tails, and the true head as heads.
 
 Other known answers of the same query are no candidates (the filtered setting of TransE: Bordes et al., NIPS 2013,
-section 4.2). The rank is realistic: the mean of the best and the worst place among equal scores, so that a model gains
-nothing by scoring everything alike; the best (optimistic) and worst (pessimistic) are reported beside it.
+section 4.2). Among equal scores a fact has every place with the same chance (realistic), so that a model gains nothing by
+scoring everything alike; the best place (optimistic) and the worst (pessimistic) are reported beside it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from kgkit.evaluate.places import Places
 from kgkit.graph import Triples, distinct
 from kgkit.lazy import np, torch
 from kgkit.native.answers import Asked, count_answers
@@ -41,14 +42,18 @@ class SideRanks:
     raw_better: Ints | None = None
     raw_equal: Ints | None = None
 
-    def ranks(self, kind: Kind = "realistic", raw: bool = False) -> Doubles:
-        """float64 [F], from 1. Raises ValueError for raw ranks that were not made."""
+    def places(self, kind: Kind = "realistic", raw: bool = False) -> Places:
+        """Where the F facts stand. Raises ValueError for raw ranks that were not made."""
         better, equal = (self.raw_better, self.raw_equal) if raw else (self.better, self.equal)
         if better is None or equal is None:
             raise ValueError("raw ranks were not asked for: rank_facts(..., raw=True)")
-        share = {"optimistic": 0.0, "realistic": 0.5, "pessimistic": 1.0}[kind]
-        ranks: Doubles = 1 + better + share * equal
-        return ranks
+        if kind == "realistic":
+            return Places(better, equal)
+        return Places(better if kind == "optimistic" else better + equal, np.zeros_like(equal))
+
+    def ranks(self, kind: Kind = "realistic", raw: bool = False) -> Doubles:
+        """Expected ranks, float64 [F], from 1. Raises ValueError for raw ranks that were not made."""
+        return self.places(kind, raw).mean_rank()
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,13 @@ class FactRanks:
     def __len__(self) -> int:
         return len(self.tail.better)
 
+    def places(self, kind: Kind = "realistic", raw: bool = False) -> Places:
+        """Of 2F: all tails, then all heads."""
+        return Places.joined([self.tail.places(kind, raw), self.head.places(kind, raw)])
+
     def ranks(self, kind: Kind = "realistic", raw: bool = False) -> Doubles:
-        """float64 [2F], from 1: all tails, then all heads."""
-        return np.concatenate([self.tail.ranks(kind, raw), self.head.ranks(kind, raw)])
+        """Expected ranks, float64 [2F], from 1: all tails, then all heads."""
+        return self.places(kind, raw).mean_rank()
 
 
 def rank_facts(

@@ -1,7 +1,8 @@
 """Full ranking: every item is a candidate for every user, never a sample of them.
 
-The rank of an item for a user is how many candidates score higher, or equal with a smaller item id; 0 is the
-best. Scores are made for a block of users at a time, and all metrics follow from the ranks of held-out items.
+Scores are made for a block of users at a time, and all metrics follow from how many candidates score higher than a
+held-out item, and how many the same. Equal scores have no order: a metric is its expected value over all of theirs
+(`kgkit.evaluate.places`), and a list of the best items draws lots by a seed.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgkit.errors import ConfigError
+from kgkit.evaluate.places import Places, recall, user_metrics
 from kgkit.evaluate.splits import LabelledPairs
 from kgkit.graph import distinct, ranges
 from kgkit.lazy import np, torch
 from kgkit.native import rank_positives
 
 if TYPE_CHECKING:
-    from kgkit.arrays import Array, Doubles, Floats, Ints
+    from kgkit.arrays import Array, Floats, Ints
     from kgkit.evaluate.splits import Split
     from kgkit.model import Recommender
 
@@ -28,6 +30,8 @@ MEMORY = 512 << 20
 AUTHORS_USERS = 100  # as many users as the authors of KGCN draw for their Recall@K
 # Budgeted for one score of one user: a graph model gathers some neighbours' vectors to make it.
 _BYTES_A_SCORE = 1024
+_32 = 0xFFFFFFFF
+_ODD = 0x45D9F3B
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +76,9 @@ def rank_metrics(
     """Metrics of the positives of `part` ("valid" or "test") in the full ranking, averaged over users.
 
     Users are those with a positive in `part`, or of these the ones in `users`. A user's training positives
-    are no candidates. Everything else is: sampled negatives, and for the test part also validation positives,
-    which the authors of KGCN keep too. Then, with r the ranks of a user's n positives:
+    are no candidates, unless `part` has them again. Everything else is: sampled negatives, and for the test part also
+    validation positives, which the authors of KGCN keep too. With r the ranks of a user's n positives, 0 the best, the
+    expected value over all orders of items with equal scores of
 
         recall@K        |{r < K}| / n
         precision@K     |{r < K}| / K, also where there are fewer than K candidates
@@ -103,14 +108,16 @@ def rank_metrics(
         ranked = np.intersect1d(ranked, users)
     if not len(ranked):
         log.warning("no ranking metrics: no user has a positive among the %d %s pairs", len(held), part)
-    ranks = _ranks(model, split.items, ranked, wanted, masks, memory)
+    has_record = masks[-1].counts() > 0
+    masks = [_without(mask, wanted, split.items) for mask in masks]
+    places = _places(model, split.items, ranked, wanted, masks, memory)
     start = wanted.of(ranked).start
-    found = metrics_of_ranks(ranks[0], start, ks)
+    found = user_metrics(places[0], start, ks)
     metrics = {name: _average(value) for name, value in found.items()}
     metrics["ranked_users"] = float(len(ranked))
     if authors:
-        eligible = masks[1].counts()[ranked] > 0
-        recalls = {k: metrics_of_ranks(ranks[1], start, (k,))[f"recall@{k}"][eligible] for k in ks}
+        eligible = has_record[ranked]
+        recalls = {k: recall(places[1], start, k)[eligible] for k in ks}
         n = int(eligible.sum())
         drawn = np.random.default_rng(seed).choice(n, min(n, AUTHORS_USERS), replace=False)
         metrics |= {f"authors_recall@{k}": _average(recalls[k]) for k in ks}
@@ -119,35 +126,14 @@ def rank_metrics(
     return metrics
 
 
-def metrics_of_ranks(ranks: Ints, start: Ints, ks: Sequence[int]) -> dict[str, Doubles]:
-    """The metrics of each user by name, float64 [U], as `rank_metrics` defines them.
-
-    ranks: int64 [P], those of user u at start[u]:start[u + 1], at least one each; start: int64 [U + 1].
-    """
-    n = np.diff(start)
-    row = np.repeat(np.arange(len(n)), n)
-    ideal = np.append(0.0, np.cumsum(1 / np.log2(np.arange(max(ks, default=1)) + 2)))
-    found = {}
-    for k in ks:
-        inside = ranks < k
-        hits = np.bincount(row, inside, len(n))
-        gain = np.bincount(row, inside / np.log2(ranks + 2), len(n))
-        found[f"recall@{k}"] = hits / n
-        found[f"precision@{k}"] = hits / k
-        found[f"ndcg@{k}"] = gain / ideal[np.minimum(n, k)]
-        found[f"hit@{k}"] = (hits > 0).astype(np.float64)
-    best = np.minimum.reduceat(ranks, start[:-1]) if len(n) else ranks
-    found["mrr"] = 1 / (best + 1.0)
-    return found
-
-
 def top_items(
-    model: Recommender, users: Ints, n: int, mask: UserItems, memory: int = MEMORY
+    model: Recommender, users: Ints, n: int, mask: UserItems, memory: int = MEMORY, *, seed: int
 ) -> tuple[Ints, Floats]:
     """The best n unmasked items of each user, best first: items int64 [U, n], scores float32 [U, n].
 
-    users: int64 [U]; mask: of every user the items to leave out, what is already bought, say. Of equal scores
-    the smaller item id comes first. Beyond the last item left to a user stand item -1 and score -inf.
+    users: int64 [U]; mask: of every user the items to leave out, what is already bought, say. Items that score no higher
+    than what the model knows nothing about (`Recommender.unknown`) are left out too. Equal scores draw lots, by seed, user
+    and item. Beyond the last item left to a user stand item -1 and score -inf.
     """
     items = np.full((len(users), n), -1, dtype=np.int64)
     values = np.full((len(users), n), -np.inf, dtype=np.float32)
@@ -157,7 +143,8 @@ def top_items(
     for at in range(0, len(users), block):
         some = users[at : at + block]
         scores = _scores(model, some)
-        best, found = best_items(scores, min(n, scores.shape[1]), mask.of(some))
+        out = None if model.unknown is None else scores <= model.unknown
+        best, found = best_items(scores, min(n, scores.shape[1]), some, seed, mask.of(some), out)
         there = slice(at, at + len(some)), slice(0, best.shape[1])
         items[there] = best.cpu().numpy()
         values[there] = found.cpu().numpy()
@@ -165,26 +152,73 @@ def top_items(
 
 
 def best_items(
-    scores: torch.Tensor, n: int, mask: UserItems | None = None
+    scores: torch.Tensor,
+    n: int,
+    rows: Ints,
+    seed: int,
+    mask: UserItems | None = None,
+    out: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """scores: float32 [B, I] -> the n best items int64 [B, n] and their scores, ties by smaller id.
+    """scores: float32 [B, I] -> the n best items int64 [B, n] and their scores. Equal scores draw lots.
 
-    mask: of each row the items to leave out; places that then stay empty hold item -1 and score -inf.
+    rows: int64 [B], who asks (a user, say): the lots depend on seed, row and item, and on nothing else.
+    mask: of each row the items to leave out, and out: bool [B, I], others; places that then stay empty hold item -1 and
+    score -inf.
     """
-    # One integer an item: the score's bits, made to sort, above the id, so that there are no ties.
+    gone = torch.zeros_like(scores, dtype=torch.bool) if out is None else out.clone()
+    if mask is not None:
+        gone[_rows(scores, mask), _on(scores, mask.items)] = True
+    left = torch.where(gone | scores.isnan(), torch.full_like(scores, -torch.inf), scores)
+    # One more than wanted: where all of these differ, there are no lots to draw.
+    values, items = left.topk(min(n + 1, scores.shape[1]), dim=1)
+    clear = (values[:, 1:] < values[:, :-1]).all(1)
+    items, values = items[:, :n], values[:, :n]
+    clear &= (values > -torch.inf).all(1)
+    if not clear.all():
+        tied = torch.nonzero(~clear)[:, 0]
+        # Who is behind the n best in all of these rows has no part in the draw.
+        part = torch.nonzero((left[tied] >= values[tied, -1:]).any(0))[:, 0]
+        lot = lots(rows[tied.cpu().numpy()], part, seed)
+        place, values[tied] = _drawn(scores[tied][:, part], n, lot, gone[tied][:, part])
+        items[tied] = torch.where(place >= 0, part[place], -1)
+    return items, values
+
+
+def _drawn(
+    scores: torch.Tensor, n: int, lot: torch.Tensor, gone: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `best_items` gives, with lots int64 [B, I] in 0 ... 2^32 - 1; gone: bool [B, I]."""
+    # One integer an item: the score's bits, made to sort, above its lot, so that there are no ties.
     bits = (scores + 0.0).view(torch.int32)  # + 0.0: -0 equals 0
     bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     bits = torch.where(scores.isnan(), torch.iinfo(torch.int32).min + 1, bits)
-    last = scores.shape[1] - 1
-    key = (bits.long() << 32) + (last - torch.arange(last + 1, device=scores.device))
     nothing = torch.iinfo(torch.int64).min
-    if mask is not None:
-        rows, masked = _on(scores, np.repeat(np.arange(len(scores)), mask.counts())), _on(scores, mask.items)
-        key[rows, masked] = nothing
+    key = bits.long().bitwise_left_shift_(32).add_(lot).masked_fill_(gone, nothing)
     key, items = key.topk(n, dim=1)
     there = key != nothing
     found = scores.gather(1, items)
     return torch.where(there, items, -1), torch.where(there, found, -torch.inf)
+
+
+def lots(rows: Ints, items: torch.Tensor, seed: int) -> torch.Tensor:
+    """The lot of each item for each row, int64 [B, I] in 0 ... 2^32 - 1, distinct within a row; the highest wins.
+
+    rows: int64 [B]; items: int64 [I], on whose device the lots lie. A hash of seed, row and item, the same on every device:
+    an item's place in the order of ids does not help it.
+    """
+    start, other = (torch.tensor([seed + i & _32], device=items.device) for i in range(2))
+    mine = _mixed(items + _mixed(start))
+    theirs = _mixed(torch.from_numpy(rows).to(items.device) ^ _mixed(other))
+    # Each step is one to one on 32 bits. An odd factor of its own deals every row another order.
+    return (mine ^ theirs[:, None]).mul_((_mixed(theirs + 1) >> 1 | 1)[:, None]).bitwise_and_(_32)
+
+
+def _mixed(x: torch.Tensor) -> torch.Tensor:
+    """A hash of the lowest 32 bits of integers to 32 bits, one to one. No product passes 2^63."""
+    x = x & _32
+    for _ in range(2):
+        x = ((x ^ x >> 16) * _ODD) & _32
+    return x ^ x >> 16
 
 
 def _users_at_once(n_items: int, memory: int) -> int:
@@ -197,47 +231,70 @@ def _scores(model: Recommender, users: Ints) -> torch.Tensor:
         return model.score_items(torch.from_numpy(users)).float()
 
 
-def _ranks(
+def _without(mask: UserItems, wanted: UserItems, n_items: int) -> UserItems:
+    """The mask without what is wanted: that is a candidate, also where a log has it twice."""
+    key, asked = (
+        np.repeat(np.arange(len(csr.start) - 1), csr.counts()) * n_items + csr.items for csr in (mask, wanted)
+    )
+    at = np.searchsorted(key, asked)
+    both = at[at < len(key)][key[at[at < len(key)]] == asked[at < len(key)]]
+    if not len(both):
+        return mask
+    user, item = np.divmod(np.delete(key, both), n_items)
+    return csr_of(user, item, len(mask.start) - 1)
+
+
+def _places(
     model: Recommender, n_items: int, users: Ints, wanted: UserItems, masks: list[UserItems], memory: int
-) -> list[Ints]:
-    """Under each mask, the ranks of what `users` want, int64 [P], user after user."""
-    found: list[list[Ints]] = [[np.empty(0, dtype=np.int64)] for _ in masks]
+) -> list[Places]:
+    """Under each mask, the places of what `users` want, user after user."""
+    nothing = np.empty(0, dtype=np.int64)
+    found: list[list[tuple[Ints, Ints]]] = [[(nothing, nothing)] for _ in masks]
     block = _users_at_once(n_items, memory)
     for at in range(0, len(users), block):
         some = users[at : at + block]
         scores, positives = _scores(model, some), wanted.of(some)
-        for ranks, mask in zip(found, masks, strict=True):
-            ranks.append(_ranks_in_block(scores, mask.of(some), positives, memory))
-    return [np.concatenate(ranks) for ranks in found]
+        for parts, mask in zip(found, masks, strict=True):
+            parts.append(_places_in_block(scores, mask.of(some), positives, memory))
+    return [Places(*(np.concatenate(part) for part in zip(*parts, strict=True))) for parts in found]
 
 
-def _ranks_in_block(scores: torch.Tensor, mask: UserItems, positives: UserItems, memory: int) -> Ints:
+def _places_in_block(
+    scores: torch.Tensor, mask: UserItems, positives: UserItems, memory: int
+) -> tuple[Ints, Ints]:
     """Compiled on the CPU; counted by torch where there is no compiler, or where the scores lie on a GPU."""
     if scores.device.type == "cpu":
-        ranks = rank_positives(scores, mask.start, mask.items, positives.start, positives.items)
-        if ranks is not None:
-            return ranks
-    return count_ranks(scores, mask, positives, memory)
+        counts = rank_positives(scores, mask.start, mask.items, positives.start, positives.items)
+        if counts is not None:
+            return counts
+    return count_places(scores, mask, positives, memory)
 
 
-def count_ranks(scores: torch.Tensor, mask: UserItems, positives: UserItems, memory: int = MEMORY) -> Ints:
+def count_places(
+    scores: torch.Tensor, mask: UserItems, positives: UserItems, memory: int = MEMORY
+) -> tuple[Ints, Ints]:
     """The torch twin of `kgkit.native.rank_positives`, on the device of scores float32 [B, I]."""
     last = torch.full_like(scores, -torch.inf)
     candidates = torch.where(scores.isnan(), last, scores)  # also a copy, which may be written to
-    rows = _on(scores, np.repeat(np.arange(len(scores)), positives.counts()))
+    rows = _rows(scores, positives)
     items = _on(scores, positives.items)
     own = candidates[rows, items]
     # NaN compares false with everything: what is masked is never counted as better, nor as a tie.
-    masked_rows = _on(scores, np.repeat(np.arange(len(scores)), mask.counts()))
-    candidates[masked_rows, _on(scores, mask.items)] = torch.nan
-    ids = torch.arange(scores.shape[1], device=scores.device)
+    candidates[_rows(scores, mask), _on(scores, mask.items)] = torch.nan
     step = max(1, memory // (8 * scores.shape[1]))  # a float and four booleans a comparison
-    ranks = []
+    better, equal = [], []
     for at in range(0, len(rows), step):
-        row, item, score = rows[at : at + step], items[at : at + step, None], own[at : at + step, None]
-        others = candidates[row]
-        ranks.append(((others > score) | ((others == score) & (ids < item))).sum(1))
-    return torch.cat(ranks).cpu().numpy() if ranks else np.empty(0, dtype=np.int64)
+        others, score = candidates[rows[at : at + step]], own[at : at + step, None]
+        better.append((others > score).sum(1))
+        equal.append((others == score).sum(1) - 1)
+    if not better:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    return torch.cat(better).cpu().numpy(), torch.cat(equal).cpu().numpy()
+
+
+def _rows(scores: torch.Tensor, csr: UserItems) -> torch.Tensor:
+    """The row of each of its items, int64."""
+    return _on(scores, np.repeat(np.arange(len(scores)), csr.counts()))
 
 
 def _on(scores: torch.Tensor, array: Ints) -> torch.Tensor:

@@ -1,11 +1,15 @@
 """Compiles the C files beside this one on first use, and loads them with ctypes (which releases the GIL).
 
-A library is cached under the user's cache directory by its source, the headers, compiler, flags and processor, so each
-machine builds it once. Without a compiler, or with KGKIT_NATIVE=0, `load` gives None and callers take their slower twin.
+A library is cached in the cache folder by its source, the headers, compiler, flags and processor, so each machine builds it
+once. It is loaded only if nobody else could have put it there (`kgkit.cache.distrust`); from a folder that others can write
+nothing is loaded, and each process builds for itself, in a private folder. The end of its name is a digest of its content:
+that finds a file which a disk or a crash has damaged, no forgery. Without a compiler, or with KGKIT_NATIVE=0, `load` gives
+None and callers take their slower twin.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -15,9 +19,10 @@ import platform
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
+from kgkit.cache import cache_folder, distrust, own_folder
 
 log = logging.getLogger(__name__)
 
@@ -61,37 +66,61 @@ def _load(name: str, defines: tuple[str, ...]) -> ctypes.CDLL | None:
 
 
 def _build(source: Path, defines: tuple[str, ...]) -> Path:
-    """Path of the library built from `source`, compiled unless it is cached."""
+    """Path of the library built from `source`, compiled unless it is cached. Raises OSError when it cannot be built."""
     compiler = _compiler()
-    cache = cache_dir()
     key = hashlib.blake2b(digest_size=12)
     for text in (source, *sorted(source.parent.glob("*.h"))):
         key.update(text.read_bytes())
     key.update(repr((compiler, _version(compiler), _FLAGS, _VARIANTS, defines, _cpu())).encode())
-    library = cache / f"{source.stem}-{key.hexdigest()}.so"
-    if library.exists():
+    folder, name = _trusted(cache_folder() / "native"), f"{source.stem}-{key.hexdigest()}"
+    if library := _cached(folder, name):
         return library
-    cache.mkdir(parents=True, exist_ok=True)
     failure = ""
     for variant in _VARIANTS:
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            built = Path(scratch) / library.name
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            built = Path(scratch) / "built.so"
             command = [*compiler, *_FLAGS, *variant, *defines, str(source), "-o", str(built), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
             if done.returncode == 0:
-                built.replace(library)  # atomic, so that processes that build at once do not see half a file
-                return library
+                built.chmod(0o700)
+                # Atomic, so that processes that build at once do not see half a file.
+                return built.replace(folder / f"{name}-{_digest(built)}.so")
             failure = done.stderr.strip() or f"{compiler[0]} failed"
     raise OSError(failure)
 
 
-def cache_dir() -> Path:
-    """Where compiled libraries live: KGKIT_CACHE, or the platform's cache directory."""
-    if chosen := os.environ.get("KGKIT_CACHE"):
-        return Path(chosen) / "native"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "kgkit" / "native"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kgkit" / "native"
+def _cached(folder: Path, name: str) -> Path | None:
+    """The library of this name that may be loaded. One that may not is said, and taken away to be built again."""
+    for library in sorted(folder.glob(f"{name}-*.so")):
+        try:
+            why = distrust(library)
+            if why is None and library.stem.endswith(f"-{_digest(library)}"):
+                return library
+        except FileNotFoundError as error:  # taken away meanwhile, or a link to nothing
+            why = str(error)
+        log.warning("%s is not loaded but built again: %s", library, why or "its content has changed")
+        library.unlink(missing_ok=True)
+    return None
+
+
+def _digest(library: Path) -> str:
+    return hashlib.blake2b(library.read_bytes(), digest_size=8).hexdigest()
+
+
+@functools.cache
+def _trusted(cache: Path) -> Path:
+    """The cache, without links, or a folder for this process alone where others could write to it. Raises OSError."""
+    try:
+        if (why := distrust(own_folder(cache))) is None:
+            return cache.resolve()
+        log.warning("what lies in %s is not loaded, and this process builds its own: %s", cache, why)
+    except OSError as error:
+        log.info("no cache of compiled libraries: %s", error)
+    own = Path(tempfile.mkdtemp(prefix="kgkit-native-"))
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    if why := distrust(own):
+        raise OSError(f"no folder to build in: {why}")
+    return own.resolve()
 
 
 def _compiler() -> list[str]:

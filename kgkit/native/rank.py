@@ -1,4 +1,4 @@
-"""Ranks of held-out items, compiled."""
+"""Where held-out items stand, compiled."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def rank_positives(
     mask_items: Ints,
     pos_start: Ints,
     pos_items: Ints,
-) -> Ints | None:
-    """0-based rank of each positive among the unmasked items of its row, or None without compiled kernels.
+) -> tuple[Ints, Ints] | None:
+    """How many unmasked items of its row score higher than each positive, and how many others score the same.
 
-    scores: float32 [B, n]. Row b's masked items are mask_items[mask_start[b]:mask_start[b + 1]], distinct within
-    a row; its positives are laid out alike. A rank counts the unmasked items with a higher score, and those with
-    an equal score and a smaller index; a score of NaN stands after all others. Returns int64 [len(pos_items)].
+    scores: float32 [B, n]. Row b's masked items are mask_items[mask_start[b]:mask_start[b + 1]], distinct within a row;
+    its positives, of which none may be masked, are laid out alike. Scores tie where they are exactly equal; NaN counts as
+    minus infinity.
+    Returns two int64 [len(pos_items)], or None without compiled kernels. Raises ValueError for indices out of range.
     """
     library = load("rank")
     if library is None:
@@ -41,16 +42,17 @@ def rank_positives(
             raise ValueError(f"CSR starts must rise from 0 to at most {len(items)} in {rows + 1} steps")
         if len(items) and (items.min() < 0 or items.max() >= n):
             raise ValueError(f"item indices must lie in 0..{n - 1}")
-    ranks = np.zeros(len(arrays[3]), dtype=np.int64)
+    better, equal = (np.zeros(len(arrays[3]), dtype=np.int64) for _ in range(2))
     library.kgkit_rank_positives(
         _pointer(table),
         ctypes.c_int64(rows),
         ctypes.c_int64(n),
         *(_pointer(a) for a in arrays),
-        _pointer(ranks),
+        _pointer(better),
+        _pointer(equal),
         ctypes.c_int32(thread_count()),
     )
-    return ranks
+    return better, equal
 
 
 def _pointer(array: Floats | Ints) -> ctypes.c_void_p:

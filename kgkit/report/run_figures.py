@@ -232,7 +232,7 @@ def recommended(
     before, later = _bought([split.train, split.valid], split), _bought([split.test], split)
     users = np.flatnonzero((before.counts() > 0) & (later.counts() > 0))
     users = np.sort(rng.permutation(users)[:USERS])
-    items, scores = top_items(model, users, min(TOP, len(graph.items)), before)
+    items, scores = top_items(model, users, min(TOP, len(graph.items)), before, seed=model.config.seed)
     if model.logits:
         scores = (1 / (1 + np.exp(-scores.astype(np.float64)))).astype(np.float32)
     old, new = ([kind.of(users[i : i + 1]).items for i in range(len(users))] for kind in (before, later))

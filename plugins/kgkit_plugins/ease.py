@@ -45,6 +45,7 @@ class EASE(Recommender):
         arxiv="1905.03375",
     )
     queries = (PURCHASES,)
+    unknown = 0.0  # no chain of purchases leads to it from what the user bought
 
     @dataclass(frozen=True)
     class Config(ModelConfig):

@@ -1,7 +1,7 @@
 """ItemKNN: items bought by the same users are alike (Deshpande and Karypis, TOIS 2004).
 
-x_i is the column of item i in the purchase matrix X, N_k(i) the k items most similar to i (of equals the
-smaller id).
+x_i is the column of item i in the purchase matrix X, N_k(i) the k items most similar to i (equals draw lots by
+the seed).
 
     sim(i, j) = <x_i, x_j> / (|x_i| |x_j| + shrink)         cosine, less where few users bought either
     y(u, i)   = sum of sim(i, j) over the j in N_k(i) that u bought
@@ -48,6 +48,7 @@ class ItemKNN(Recommender):
         title="Item-Based Top-N Recommendation Algorithms",
     )
     queries = (PURCHASES,)
+    unknown = 0.0  # nobody bought it together with what the user bought
 
     @dataclass(frozen=True)
     class Config(ModelConfig):
@@ -73,7 +74,8 @@ class ItemKNN(Recommender):
         given = {name: asdict(c)[name] for name in _GRID}
         if not c.tune:
             self.chosen = given
-            self._use(weights_of(*nearest(self.bought, c.neighbours, c.shrink, c.weighting), c.neighbours))
+            found = nearest(self.bought, c.neighbours, c.shrink, c.weighting, c.seed)
+            self._use(weights_of(*found, c.neighbours))
             return
         most = max(*_GRID["neighbours"], c.neighbours)
         settings = [dict(zip(_GRID, values, strict=True)) for values in product(*_GRID.values())]
@@ -83,7 +85,7 @@ class ItemKNN(Recommender):
             kind = setting["weighting"], setting["shrink"]
             if kind not in made:
                 made.clear()  # settings of one kind follow one another: the last is enough
-                made[kind] = nearest(self.bought, most, setting["shrink"], setting["weighting"])
+                made[kind] = nearest(self.bought, most, setting["shrink"], setting["weighting"], c.seed)
             return weights_of(*made[kind], setting["neighbours"])
 
         if given not in settings:
@@ -101,8 +103,13 @@ class ItemKNN(Recommender):
         return torch.from_numpy((self.bought[users.numpy()] @ self.weights.T).toarray())
 
 
-def nearest(bought: csr_matrix, k: int, shrink: float, weighting: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k items most similar to each, best first: ids int64, similarities float32 [items, at most k]."""
+def nearest(
+    bought: csr_matrix, k: int, shrink: float, weighting: str, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k items most similar to each, best first: ids int64, similarities float32 [items, at most k].
+
+    Equally similar ones draw lots by the seed.
+    """
     from scipy.sparse import diags
 
     if weighting == "tf-idf":
@@ -117,8 +124,9 @@ def nearest(bought: csr_matrix, k: int, shrink: float, weighting: str) -> tuple[
         part = (vectors[at : at + block] @ bought).toarray()
         scale = np.outer(norm[at : at + block], norm) + shrink
         part /= np.where(scale > 0, scale, 1).astype(np.float32)  # an item that nobody bought is like none
-        part[np.arange(len(part)), at + np.arange(len(part))] = 0  # nor is an item its own neighbour
-        found.append(best_items(torch.from_numpy(part), min(k, len(norm))))
+        mine = at + np.arange(len(part))
+        part[np.arange(len(part)), mine] = 0  # nor is an item its own neighbour
+        found.append(best_items(torch.from_numpy(part), min(k, len(norm)), mine, seed))
     items, similarity = (torch.cat(parts) for parts in zip(*found, strict=True))
     return items, similarity
 

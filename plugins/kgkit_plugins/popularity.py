@@ -33,6 +33,7 @@ class Popularity(Recommender):
         title="Performance of Recommender Algorithms on Top-N Recommendation Tasks",
     )
     queries = (PURCHASES,)
+    unknown = 0.0  # nobody bought it
 
     @dataclass(frozen=True)
     class Config(ModelConfig):

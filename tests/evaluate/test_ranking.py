@@ -11,7 +11,7 @@ import torch
 from kgkit.errors import ConfigError
 from kgkit.evaluate import ranking
 from kgkit.evaluate.protocol import choose, evaluate, validation_metric
-from kgkit.evaluate.ranking import csr_of, rank_metrics, top_items
+from kgkit.evaluate.ranking import best_items, csr_of, lots, rank_metrics, top_items
 from kgkit.evaluate.splits import LabelledPairs, Split
 from kgkit.model import Recommender
 
@@ -62,28 +62,53 @@ def of_user(pairs, u, positives=True):
     return set(pairs.item[(pairs.user == u) & ((pairs.label > 0) | (not positives))].tolist())
 
 
+def groups_of(scores, left, wanted):
+    """Candidates of equal score together, best first: how many are better, how many there are, how many are wanted."""
+    found, better = [], 0
+    for score in sorted({float(scores[i]) for i in left}, reverse=True):
+        tied = [i for i in left if float(scores[i]) == score]
+        found.append((better, len(tied), len(wanted & set(tied))))
+        better += len(tied)
+    return found
+
+
 def slow_metrics(table, split, part, ks):
+    """Expected values, by exact binomials: a group's wanted items lie anywhere among its places."""
     rows, theirs = [], []
     for u in range(split.users):
         wanted = of_user(getattr(split, part), u)
         if not wanted:
             continue
-        ordered = sorted(range(split.items), key=lambda i: (-float(table[u, i]), i))
-        ranked = [i for i in ordered if i not in of_user(split.train, u)]
-        gains = [1 / math.log2(place + 2) if i in wanted else 0 for place, i in enumerate(ranked)]
-        row = {"mrr": 1 / (1 + min(place for place, i in enumerate(ranked) if i in wanted))}
-        for k in ks:
-            hits = len(wanted & set(ranked[:k]))
-            row[f"recall@{k}"] = hits / len(wanted)
-            row[f"precision@{k}"] = hits / k
-            row[f"hit@{k}"] = float(hits > 0)
-            ideal = sum(1 / math.log2(place + 2) for place in range(min(k, len(wanted))))
-            row[f"ndcg@{k}"] = sum(gains[:k]) / ideal
-        rows.append(row)
         record = of_user(split.train, u, positives=False)
+        by_mask = [
+            groups_of(table[u], [i for i in range(split.items) if i not in mask], wanted)
+            for mask in (of_user(split.train, u), record)
+        ]
+        hits = [
+            {k: sum(t * min(max(k - b, 0), m) / m for b, m, t in groups) for k in ks} for groups in by_mask
+        ]
+        better, size, right = next(group for group in by_mask[0] if group[2])
+        row = {
+            "mrr": sum(
+                math.comb(size - 1 - x, right - 1) / math.comb(size, right) / (1 + better + x)
+                for x in range(size - right + 1)
+            )
+        }
+        for k in ks:
+            row[f"recall@{k}"] = hits[0][k] / len(wanted)
+            row[f"precision@{k}"] = hits[0][k] / k
+            row[f"hit@{k}"] = 1 - math.prod(
+                math.comb(m - t, min(max(k - b, 0), m)) / math.comb(m, min(max(k - b, 0), m))
+                for b, m, t in by_mask[0]
+            )
+            ideal = sum(1 / math.log2(place + 2) for place in range(min(k, len(wanted))))
+            gain = sum(
+                t / m / math.log2(place + 2) for b, m, t in by_mask[0] for place in range(b, min(b + m, k))
+            )
+            row[f"ndcg@{k}"] = gain / ideal
+        rows.append(row)
         if record:
-            ranked = [i for i in ordered if i not in record]
-            theirs.append({f"authors_recall@{k}": len(wanted & set(ranked[:k])) / len(wanted) for k in ks})
+            theirs.append({f"authors_recall@{k}": hits[1][k] / len(wanted) for k in ks})
     found = {name: np.mean([r[name] for r in rows]) for name in rows[0]}
     found |= {name: np.mean([r[name] for r in theirs]) for name in theirs[0]}
     return found | {"ranked_users": len(rows), "authors_users": len(theirs)}
@@ -123,9 +148,8 @@ def test_metrics_by_hand():
 def test_a_model_of_equal_scores_gains_nothing_from_ties():
     split = random_split()
     found = rank_metrics(Table(np.zeros((USERS, ITEMS))), split, ks=(10,))
-    assert found["recall@10"] == pytest.approx(
-        slow_metrics(np.zeros((USERS, ITEMS)), split, "test", (10,))["recall@10"]
-    )
+    left = ITEMS - np.array([len(of_user(split.train, u)) for u in range(USERS) if of_user(split.test, u)])
+    assert found["recall@10"] == pytest.approx((10 / left).mean())
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -133,7 +157,7 @@ def test_scores_that_are_no_numbers_rank_last(compiled, monkeypatch):
     if not compiled:
         monkeypatch.setattr(ranking, "rank_positives", lambda *a: None)
     found = rank_metrics(Table(np.full((USERS, ITEMS), np.nan)), random_split(), ks=(1,))
-    assert found["recall@1"] < 0.1
+    assert found["recall@1"] < 0.1  # a draw among some 20 candidates
 
 
 def test_no_positives_no_metrics(caplog):
@@ -163,28 +187,71 @@ def test_top_items_are_the_best_unmasked(model, memory):
     bought = random_split().train
     mask = csr_of(bought.user, bought.item, USERS)
     users = np.array([3, 0, 17, 39])
-    items, scores = top_items(model, users, ITEMS, mask, memory)
+    items, scores = top_items(model, users, ITEMS, mask, memory, seed=8)
+    drawn = lots(users, torch.arange(ITEMS), 8).tolist()
     for row, u in enumerate(users):
         left = [i for i in range(ITEMS) if i not in of_user(bought, u, positives=False)]
-        best = sorted(left, key=lambda i: (-float(model.table[u, i]), i))
+        best = sorted(left, key=lambda i: (-float(model.table[u, i]), -drawn[row][i]))
         padding = ITEMS - len(best)
         assert items[row].tolist() == best + [-1] * padding
         np.testing.assert_array_equal(scores[row, : len(best)], model.table[u, best].numpy())
         assert np.isneginf(scores[row, len(best) :]).all()
-    few, _ = top_items(model, users, 5, mask)
+    few, _ = top_items(model, users, 5, mask, seed=8)
     np.testing.assert_array_equal(few, items[:, :5])
     assert items.dtype == np.int64 and scores.dtype == np.float32
 
 
 def test_top_items_beyond_all_items_are_padded():
-    items, scores = top_items(
-        Table([[1.0, -3.0, -0.0, 0.0]]), np.array([0]), 6, csr_of(np.array([0]), np.array([3]), 1)
-    )
+    one = np.array([0])
+    items, scores = top_items(Table([[1.0, -3.0, -0.0, 0.0]]), one, 6, csr_of(one, np.array([3]), 1), seed=0)
     assert items.tolist() == [[0, 2, 1, -1, -1, -1]]
     assert scores[0, :3].tolist() == [1.0, 0.0, -3.0]
-    assert top_items(
-        Table([[1.0]]), np.array([], dtype=np.int64), 2, csr_of(np.array([0]), np.array([0]), 1)
-    )[0].shape == (0, 2)
+    nobody = np.array([], dtype=np.int64)
+    assert top_items(Table([[1.0]]), nobody, 2, csr_of(one, one, 1), seed=0)[0].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "kinds", [[-1.0, 0.0, -0.0, 2.5, math.inf, -math.inf, math.nan], [1.0, 2.0], [math.nan]]
+)
+@pytest.mark.parametrize("n", [1, 4, 12])
+def test_the_best_are_those_of_sorting(kinds, n):
+    """Rows with ties and without beside each other; NaN comes after all numbers, and what is left out never."""
+    rng = np.random.default_rng(n)
+    scores = rng.choice(np.array(kinds, dtype=np.float32), (60, 12))
+    scores[::3] = rng.normal(size=(20, 12))
+    user, item = np.nonzero(rng.random((60, 12)) < 0.3)
+    out, rows = torch.from_numpy(rng.random((60, 12)) < 0.1), rng.permutation(1000)[:60]
+    mask, lot = csr_of(user, item, 60), lots(rows, torch.arange(12), 5).tolist()
+    found, values = best_items(torch.from_numpy(scores), n, rows, 5, mask, out)
+    for b in range(60):
+        gone = set(mask.of(np.array([b])).items.tolist()) | set(np.flatnonzero(out[b].numpy()).tolist())
+        order = sorted(
+            set(range(12)) - gone,
+            key=lambda i: (
+                math.isnan(scores[b, i]),
+                -np.nan_to_num(scores[b, i], nan=0.0, posinf=9, neginf=-9),
+                -lot[b][i],
+            ),
+        )[:n]
+        assert found[b].tolist() == order + [-1] * (n - len(order))
+        np.testing.assert_array_equal(values[b, : len(order)].numpy(), scores[b, order])
+        assert (values[b, len(order) :] == -torch.inf).all()
+
+
+def test_zeros_of_either_sign_tie():
+    users = np.arange(200)
+    best, _ = best_items(torch.tensor([[-0.0, 0.0]]).expand(200, 2), 1, users, 0)
+    assert 60 < int(best.sum()) < 140
+
+
+def test_what_is_unknown_is_left_out():
+    """And what is worse than that: item 2, which the model would rather not."""
+    model = Table([[0.5, 0.0, -1.0, 0.0, 0.1]])
+    one = np.array([0])
+    assert top_items(model, one, 5, csr_of(one, one, 1), seed=0)[0][0, [0, 3]].tolist() == [4, 2]
+    model.unknown = 0.0
+    items, scores = top_items(model, one, 5, csr_of(one, one, 1), seed=0)
+    assert items.tolist() == [[4, -1, -1, -1, -1]] and scores[0, 0] == np.float32(0.1)
 
 
 def test_csr_is_distinct_and_ascending():
