@@ -91,7 +91,10 @@ class Engine:
     def __init__(self, path: Path, read_only: bool) -> None:
         self.path, self.read_only = path, read_only
         self._users = 1
-        self.left_open, self.since = False, 0.0  # whether the last writer had not closed it; when this one opened it
+        self.left_open, self.since = (
+            False,
+            0.0,
+        )  # whether the last writer had not closed it; when this one opened it
         self._mutex = threading.RLock()
         self._transaction: ladybug.Connection | None = None
         self._lock_file: int | None = None if read_only else _lock(path)
@@ -448,7 +451,9 @@ class Engine:
             return run()
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)
-            found = ladybug_seal.explained(self.path, error) if isinstance(error, Exception) else None
+            if not isinstance(error, Exception):
+                raise
+            found = ladybug_seal.explained(self.path, error)
             if found is None and not isinstance(error, RuntimeError):
                 raise
             failure = found or _statement_error(self.path, error)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kgkit.lazy import np
 
+_ENDS = (".wal", ".wal.checkpoint")
 _HEADER, _SUM, _LENGTH = 17, 8, 8
 _MASK = (1 << 64) - 1
 _COMMIT = b"\x02" + bytes(8)
@@ -37,19 +38,22 @@ class LogState:
     damaged: bool
 
 
-def log_of(path: Path) -> Path:
-    """The log of a graph file."""
-    return path.with_name(path.name + ".wal")
+def logs_of(path: Path) -> list[Path]:
+    """The log of a graph file, and that which a checkpoint under way moves into it, where there are any and not empty."""
+    names = (path.with_name(path.name + end) for end in _ENDS)
+    return [name for name in names if name.exists() and name.stat().st_size]
 
 
-def log_state(path: Path) -> LogState | None:
-    """The state of a graph file's log; None where there is none, or an empty one, or it cannot be read."""
+def log_state(file: Path) -> LogState | None:
+    """The state of a log; None where it is empty, or cannot be read."""
     try:
-        log = log_of(path).read_bytes()
+        log = file.read_bytes()
     except OSError:
         return None
-    if not log:
-        return None
+    return _state(log) if log else None
+
+
+def _state(log: bytes) -> LogState:
     size = len(log)
     if size < _HEADER + _SUM:
         return LogState(size, 0, 0, 0, damaged=False)

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgkit.errors import DamagedStoreError, StoreError
-from kgkit.store.ladybug_log import log_of, log_state
+from kgkit.store.ladybug_log import log_state, logs_of
 
 try:  # twice as fast, or more
     from isal.isal_zlib import crc32
@@ -68,7 +68,7 @@ class Seal:
 
 @dataclass(frozen=True)
 class Blocks:
-    """What a look at a file's blocks found: how many there are and were looked at, and the first bytes of those that differ."""
+    """What a look at a file's blocks found: how many there are, and were looked at; where those that differ begin."""
 
     all: int
     looked_at: int
@@ -87,7 +87,9 @@ def read_seal(path: Path) -> Seal | None:
         if int(own, 16) != crc32(text.encode()):
             return None
         told = json.loads(text)
-        sums = told["crc32"] and tuple(int(told["crc32"][i : i + 8], 16) for i in range(0, len(told["crc32"]), 8))
+        sums = told["crc32"] and tuple(
+            int(told["crc32"][i : i + 8], 16) for i in range(0, len(told["crc32"]), 8)
+        )
         return Seal(told["size"], told["mtime_ns"], sums or None) if told["seal"] == _VERSION else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -123,7 +125,9 @@ def write_seal(path: Path, seconds: float | None = None) -> Seal | None:
 def keep_seal(path: Path, seal: Seal) -> None:
     """Writes a seal beside a file. Raises OSError."""
     sums = "".join(f"{total:08x}" for total in seal.sums) if seal.sums is not None else None
-    text = json.dumps({"seal": _VERSION, "size": seal.size, "mtime_ns": seal.stamp, "block": BLOCK, "crc32": sums})
+    text = json.dumps(
+        {"seal": _VERSION, "size": seal.size, "mtime_ns": seal.stamp, "block": BLOCK, "crc32": sums}
+    )
     beside = seal_of(path).with_name(f"{seal_of(path).name}.{os.getpid()}")
     try:
         beside.write_text(f"{text}\n{crc32(text.encode()):08x}\n", "ascii")
@@ -146,10 +150,8 @@ def left_open(path: Path) -> bool:
 
 def has_log(path: Path) -> bool:
     """Whether there is a log beside a file, with what the file does not hold yet."""
-    try:
-        return log_of(path).stat().st_size > 0
-    except OSError:
-        return False
+    # While a checkpoint is under way its pages are beside, too.
+    return bool(logs_of(path)) or path.with_name(path.name + ".shadow").exists()
 
 
 def opened(path: Path) -> None:
@@ -176,7 +178,7 @@ def compare(
     how many. Raises OSError when the file cannot be read.
     """
     seal = read_seal(path)
-    if seal is None or not (moved or seal.is_of(path) or _stamp(path)[1] == seal.stamp):
+    if seal is None or not (moved or same_time(path, seal)):
         return None
     size, stamp = _stamp(path)
     total = -(-seal.size // BLOCK)
@@ -203,14 +205,33 @@ def compare(
     return found if _stamp(path) == (size, stamp) and read_seal(path) == seal else None
 
 
+def same_time(path: Path, seal: Seal) -> bool:
+    """Whether a file has the time stamp that was sealed: then nobody wrote it, whatever its size."""
+    return _stamp(path)[1] == seal.stamp
+
+
 def damage(path: Path, found: Blocks) -> DamagedStoreError:
     """What to say of a file with blocks that are not what they were."""
     where = f"{len(found.differ):,} of {found.looked_at:,} blocks of 1 MiB" if found.looked_at else "its size"
     verb = "are" if len(found.differ) > 1 else "is"
     return DamagedStoreError(
-        f"{path} is damaged: {where} {verb} not what was written (from byte {found.differ[0]:,} on): restore a backup "
+        f"{path} is damaged, {where} {verb} not what was written (from byte {found.differ[0]:,} on): restore a backup "
         f"(kgkit backup restore FILE), or move it away and ingest again"
     )
+
+
+def damaged_log(path: Path) -> DamagedStoreError | None:
+    """What to say of a file's log where it is damaged; None where it is whole, or a kill cut its last record short."""
+    for file in logs_of(path):
+        log = log_state(file)
+        if log is not None and log.damaged:
+            lost = "one commit" if log.lost == 1 else f"{log.lost:,} commits"
+            return DamagedStoreError(
+                f"{file} is damaged at byte {log.end:,} of {log.size:,}, with {lost} from there on: restore a backup (kgkit "
+                "backup restore FILE), or keep what was committed before (kgkit check --repair) and give again what came "
+                "after"
+            )
+    return None
 
 
 def explained(path: Path, error: Exception) -> StoreError | None:
@@ -218,14 +239,8 @@ def explained(path: Path, error: Exception) -> StoreError | None:
     text = " ".join(str(error).split())
     if not isinstance(error, _ODD_TYPES) and not _ODD.match(text) and _MAY_BE not in text:
         return None
-    log = log_state(path)
-    if log is not None and log.damaged:
-        lost = "one commit" if log.lost == 1 else f"{log.lost:,} commits"
-        return DamagedStoreError(
-            f"{log_of(path)} is damaged at byte {log.end:,} of {log.size:,}, with {lost} from there on: restore a backup "
-            "(kgkit backup restore FILE), or keep what was committed before (kgkit check --repair) and give again what came "
-            "after"
-        )
+    if (spoilt := damaged_log(path)) is not None:
+        return spoilt
     if "WAL" in text or ".wal" in text:  # it ends within a record
         return None
     with contextlib.suppress(OSError):
