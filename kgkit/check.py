@@ -22,7 +22,16 @@ import pyarrow.compute as pc
 
 from kgkit.doubles import doubled
 from kgkit.errors import KgkitError
-from kgkit.ledger import FOLDED, TOTALS, Ledger, keep_ledger, read_ledger, record, written_by
+from kgkit.ledger import (
+    FOLDED,
+    TOTALS,
+    Ledger,
+    accept_answers,
+    keep_ledger,
+    read_ledger,
+    record,
+    written_by,
+)
 from kgkit.schema import EDGES, NODES, EdgeKind, embedding_property, identifier
 
 if TYPE_CHECKING:
@@ -32,7 +41,6 @@ log = logging.getLogger(__name__)
 
 LOOK_UP = 20_000  # ids a query
 SAMPLE = 2_000  # of them, of a label, when it has to be quick
-AGAIN = "give its ingest again with --force, or restore a backup (kgkit backup restore FILE)"
 COPY = "make a new graph of it (kgkit copy --from THIS --to ANOTHER)"
 RESTORE = "restore a backup (kgkit backup restore FILE), or make the graph anew by giving its ingests again"
 ACCEPT = "if it was deleted on purpose, kgkit check --accept"
@@ -112,12 +120,15 @@ def check(store: GraphStore, *, quick: bool = False, tell: Tell = lambda what, d
 
 
 def accept(store: GraphStore) -> None:
-    """What the graph holds now is what it is to hold."""
+    """Notes that what the graph holds now is what it is to hold: purchases of each source, totals, answers of each run."""
     by_source = _by_source(store)
     ledger = read_ledger(store)
     ledger.purchases = {s: n for s in ledger.purchases if (n := by_source[s])}
     keep_ledger(store, ledger)
     record(store, afresh=True)
+    for kind in (kind.type for kind in EDGES.values() if kind.answer):
+        rows = store.query(f"MATCH ()-[r:{identifier(kind)}]->() RETURN r.run, count(*)").rows
+        accept_answers(store, kind, {run: int(n) for run, n in rows})
 
 
 def after_unclean_end(store: GraphStore) -> None:
@@ -182,8 +193,10 @@ def _by_source(store: GraphStore) -> Counter[str]:
 def _purchases(report: Report, ledger: Ledger, there: Mapping[str, int]) -> None:
     for source, told in ledger.purchases.items():
         if there.get(source, 0) < told:
+            again = f"give it again (kgkit ingest {source.partition(':')[0]} FILES --force)"
+            text = f"{source} has {there.get(source, 0):,} of {told:,} PURCHASED"
             report.found(
-                "source", f"{source} has {there.get(source, 0):,} of {told:,} PURCHASED", f"{AGAIN}; {ACCEPT}"
+                "source", text, f"{again}, or restore a backup (kgkit backup restore FILE); {ACCEPT}"
             )
 
 

@@ -101,26 +101,36 @@ def written_by(provenance: str) -> dict[str, int]:
 
 @contextmanager
 def rewriting(store: GraphStore, run_id: str) -> Iterator[dict[str, int]]:
-    """While answers of some kinds take the place of a run's; gives where to say how many there are, by kind.
+    """While COMPLETED take the place of a run's; gives where to say how many there are.
 
     Killed in between, the run says nothing of them.
     """
-    found = [
-        row for t in store.read_nodes("Run", ["provenance"]) for row in t.to_pylist() if row["id"] == run_id
-    ]
+    before = _provenances(store).get(run_id)
     now: dict[str, int] = {}
-    provenance = _document(found[0]["provenance"]) if found else {}
-    kept = {kind: n for kind, n in _numbers(provenance.get(_WRITTEN)).items() if kind != "COMPLETED"}
-
-    def say(written: Mapping[str, int]) -> None:
-        text = json.dumps(with_written(provenance, written))
-        store.upsert_nodes("Run", pa.table({"id": [run_id], "provenance": [text]}))
-
-    if found:
-        say(kept)
+    if before is not None:
+        kept = {kind: n for kind, n in _numbers(before.get(_WRITTEN)).items() if kind != "COMPLETED"}
+        _say(store, run_id, before, kept)
     yield now
-    if found:
-        say({**kept, **now})
+    if before is not None:
+        _say(store, run_id, before, {**kept, **now})
+
+
+def accept_answers(store: GraphStore, kind: str, there: Mapping[str, int]) -> None:
+    """Runs wrote no more relationships of a kind than are there, by run."""
+    for run_id, provenance in _provenances(store).items():
+        told = _numbers(provenance.get(_WRITTEN))
+        if there.get(run_id, 0) < told.get(kind, 0):
+            _say(store, run_id, provenance, {**told, kind: there.get(run_id, 0)})
+
+
+def _provenances(store: GraphStore) -> dict[str, dict[str, Any]]:
+    rows = (row for table in store.read_nodes("Run", ["provenance"]) for row in table.to_pylist())
+    return {row["id"]: _document(row["provenance"]) for row in rows}
+
+
+def _say(store: GraphStore, run_id: str, provenance: Mapping[str, Any], written: Mapping[str, int]) -> None:
+    text = json.dumps(with_written(provenance, written))
+    store.upsert_nodes("Run", pa.table({"id": [run_id], "provenance": [text]}))
 
 
 def _document(text: str | None) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def damaged_log(path: Path) -> DamagedStoreError | None:
     for file in logs_of(path):
         log = log_state(file)
         if log is not None and log.damaged:
-            lost = "one commit" if log.lost == 1 else f"{log.lost:,} commits"
+            lost = "one commit or more" if log.lost < 2 else f"{log.lost:,} commits or more"
             return DamagedStoreError(
                 f"{file} is damaged at byte {log.end:,} of {log.size:,}, with {lost} from there on: restore a backup (kgkit "
                 "backup restore FILE), or keep what was committed before (kgkit check --repair) and give again what came "
