@@ -9,6 +9,7 @@ disk, and only then renamed, so that whatever fails leaves what was there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from kgkit.store.ladybug_seal import Seal, seal_of
 _AT_ONCE = 64 << 20  # bytes of a copy between two reports
 _ASIDE = ".replaced"
 _FILES = ("", ".wal", ".wal.checkpoint", ".shadow", ".seal")  # of a graph
+_CANNOT = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)  # do it within the kernel
 Tell = Callable[[str, int, int], None]  # what is done, bytes done, of how many
 
 
@@ -195,8 +197,8 @@ def _copy(source: Path, target: Path, tell: Tell) -> None:
             ):
                 done += n
                 tell("copying", done, size)
-        except OSError:
-            if done or target.stat().st_size:  # a full disk, say
+        except OSError as error:
+            if done or error.errno not in _CANNOT:  # a full disk, say
                 raise
         if done < size:  # from one kind of file system to another
             read.seek(done)
