@@ -10,6 +10,7 @@ from pathlib import Path
 from kgkit.complete import Completion, CompletionOptions, complete
 from kgkit.errors import ConfigError
 from kgkit.graph import TrainingGraph
+from kgkit.ledger import rewriting
 from kgkit.model import LinkPredictor
 from kgkit.pipeline import restored
 from kgkit.registry import load_model
@@ -83,7 +84,9 @@ def complete_run(
     written: dict[str, int] = {}
     if write_back:
         tell(f"writing {len(found.found):,}")
-        written = store.update_answers(run.id, [Answers("COMPLETED", found.table(graph))])
+        with rewriting(store, run.id) as said:
+            written = store.update_answers(run.id, [Answers("COMPLETED", found.table(graph))])
+            said.update(written)
         timed("write_back", at)
     found.figures["seconds"] = seconds
     run.update(completed={"options": dataclasses.asdict(options), **found.figures, "written": written})

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from kgkit.bulk import chosen, relationships
 from kgkit.errors import StoreError
+from kgkit.ledger import read_ledger, record
 from kgkit.schema import EDGES, NODES, is_other_table
 from kgkit.store.port import GraphStore, Vectors
 
@@ -73,6 +74,8 @@ def copy_graph(
     for table in source.read_nodes("Source"):  # last: they say that all the rest is there
         target.upsert_nodes("Source", table)
         count("Source", table.num_rows)
+    if merge and read_ledger(target).totals:  # else it is the source's, and what was copied has to be as much
+        record(target)
     return {kind: rows for kind, rows in done.items() if rows}
 
 

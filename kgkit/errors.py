@@ -46,6 +46,10 @@ class RetryableStoreError(StoreError):
     """The store is busy or away; the same command may succeed later."""
 
 
+class DamagedStoreError(StoreError):
+    """The graph's file, or its log, is not what was written."""
+
+
 class ReadOnlyStoreError(StoreError):
     """A statement that writes was sent through a read-only door."""
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit import ledger
 from kgkit.ahead import ahead
 from kgkit.errors import ConfigError, ConnectorError, StoppedError
 from kgkit.fingerprint import fingerprint
@@ -245,6 +246,7 @@ def _one(
         rejects.listing.add(conflict)
     done = {"id": [identity], "connector": [connector.name], "fingerprint": [mark], "rows": [rejects.rows]}
     done |= {"partial": [""], "records": [0], "steps": [steps_json(steps)]}
+    ledger.record(store, identity, writer.created["PURCHASED"] + writer.matched["PURCHASED"])
     store.upsert_nodes("Source", pa.table(done))
     return SourceReport(
         name,

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from kgkit.aggregate import Pairs
 from kgkit.items import is_stub, item_nodes
+from kgkit.ledger import begin_alignment
 from kgkit.names import COLUMNS, Names
 from kgkit.native.id_set import IdSet
 from kgkit.records import Alignments, AttributeFacts, Facts, Features, Purchases, Reject
@@ -190,6 +191,7 @@ class Writer:
             return
         held, self._alignments = pa.concat_tables(self._alignments), []
         self._tell("aligning", 0, 0, held.num_rows)
+        begin_alignment(self._store)
         done = self._store.align(held.select(["item", "entity"]))
         self._tell("aligning", held.num_rows, held.num_rows, held.num_rows)
         self.created["alignments"] += done.aligned

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from kgkit.evaluate.ranking import csr_of, top_items
+from kgkit.ledger import with_written
 from kgkit.model import LinkPredictor
 from kgkit.store.port import Answers, GraphStore, RunRecord, Vectors
 
@@ -32,11 +35,14 @@ def write_back(
         for label, tables in weights.items()
         for table, matrix in (tables.items() if label else ())
     ]
-    return store.replace_answers(run_node(run), vectors, answers, weights.get("", {}))
+    written = Counter({f"{part.label}.embedding": len(part.ids) for part in vectors if not part.table})
+    for said in answers:
+        written[said.kind] += said.table.num_rows
+    return store.replace_answers(run_node(run, written), vectors, answers, weights.get("", {}))
 
 
-def run_node(run: Run) -> RunRecord:
-    """The run as the graph remembers it."""
+def run_node(run: Run, written: Mapping[str, int]) -> RunRecord:
+    """The run as the graph remembers it. written: relationships by kind, embeddings by label (`LABEL.embedding`)."""
     record = run.record
     return RunRecord(
         id=run.id,
@@ -45,7 +51,13 @@ def run_node(run: Run) -> RunRecord:
         params=json.dumps(record["parameters"]),
         metrics=json.dumps(record["metrics"]),
         provenance=json.dumps(
-            {k: record.get(k) for k in ("data", "split", "seed", "extraction", "versions", "recommended")}
+            with_written(
+                {
+                    k: record.get(k)
+                    for k in ("data", "split", "seed", "extraction", "versions", "recommended")
+                },
+                written,
+            )
         ),
     )
 

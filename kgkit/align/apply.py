@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from kgkit import ledger
 from kgkit.align.table import ACCEPTED, Row, Share, wilson
 from kgkit.config import make_config
 from kgkit.records import Alignments, Reject
@@ -59,10 +60,12 @@ def apply_rows(
     items, entities = (
         (list(part) for part in zip(*pairs, strict=True)) if (pairs := list(pairs)) else ([], [])
     )
+    ledger.begin_alignment(store)
     done = store.align(pa.table({"item": items, "entity": entities}, schema=_PAIR), move=True)
     for row in done.conflicts.to_pylist():
         text = f"{row['item']}\t{row['entity']}"
         listing.add(Reject(source, 0, f"alignment conflict: {row['reason']}", text))
+    ledger.record(store)
     return Applied(done.aligned, done.unchanged, done.moved, done.folded, done.conflicts.num_rows)
 
 

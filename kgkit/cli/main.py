@@ -28,6 +28,8 @@ COMMANDS = (
     "query",
     "stats",
     "copy",
+    "check",
+    "backup",
     "plugins",
     "neo4j",
     "demo",

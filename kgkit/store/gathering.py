@@ -298,6 +298,12 @@ class GatheringStore(LadybugStore):
         tables = super()._edges(kind, names, numbered=numbered)
         yield from tables if kind == "FACT" else self._aside(tables)
 
+    def counts(self) -> dict[str, int]:
+        if not self._holds():
+            return super().counts()
+        with self._facts_aside():
+            return super().counts() | {"FACT": len(self._waiting)}
+
     def stats(self) -> dict[str, Any]:
         if not self._holds():
             return super().stats()

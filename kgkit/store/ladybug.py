@@ -324,15 +324,25 @@ class LadybugStore(GraphStore, Numbered):
         columns, rows = engine.people(cypher, params or {}, write=write)
         return QueryResult(columns, (tuple(_plain(value) for value in row) for row in rows))
 
-    def stats(self) -> dict[str, Any]:
+    @property
+    def left_open(self) -> bool:
+        """Whether the last writer had not closed the file when this one opened it."""
+        return self._engine.left_open
+
+    def counts(self) -> dict[str, int]:
         engine = self._engine
         nodes = {label: engine.count(label) for label in ("Entity", "Run", "User")}
-        items = engine.rows("MATCH (n:Entity) WHERE n.item_id IS NOT NULL RETURN count(*)")
-        nodes["Item"] = int(items[0][0])
-        edges = {
+        return nodes | {
             kind: int(engine.rows(f"MATCH ()-[r:{identifier(kind)}]->() RETURN count(*)")[0][0])
             for kind in EDGES
         }
+
+    def stats(self) -> dict[str, Any]:
+        engine = self._engine
+        counts = self.counts()
+        edges = {kind: counts.pop(kind) for kind in EDGES}
+        items = engine.rows("MATCH (n:Entity) WHERE n.item_id IS NOT NULL RETURN count(*)")
+        nodes = {**counts, "Item": int(items[0][0])}
         named = {row[0]: row[1] for row in engine.rows("MATCH (r:Relation) RETURN r.rid, r.`id`")}
         facts = engine.rows("MATCH (:Entity)-[r:FACT]->(:Entity) RETURN r.rid, count(*)")
         relations = {named[rid]: int(n) for rid, n in facts if rid in named}  # people's own may have none

@@ -57,6 +57,7 @@ from kgkit.errors import ReadOnlyStoreError, RetryableStoreError, StoreError
 from kgkit.lazy import pa
 from kgkit.memory import lean, let_go, resident
 from kgkit.schema import identifier
+from kgkit.store import ladybug_seal
 from kgkit.store.ladybug_known import KnownHeads, KnownNodes
 from kgkit.store.ladybug_parts import TYPE, parts_for, parts_of, spread, visible_of
 
@@ -104,6 +105,10 @@ class Engine:
     def __init__(self, path: Path, read_only: bool) -> None:
         self.path, self.read_only = path, read_only
         self._users = 1
+        self.left_open, self.since = (
+            False,
+            0.0,
+        )  # whether the last writer had not closed it; when this one opened it
         self._mutex = threading.RLock()
         self._transaction: ladybug.Connection | None = None
         self._lock_file: int | None = None if read_only else _lock(path)
@@ -140,7 +145,10 @@ class Engine:
                 shared._users += 1
                 return shared
             _check_path(path, read_only, create)
+            ladybug_seal.opened(path)
+            left_open, since = not read_only and ladybug_seal.left_open(path), time.monotonic()
             engine = cls(path, read_only)
+            engine.left_open, engine.since = left_open, since
             if not read_only:
                 cls._writers[str(path)] = engine
             return engine
@@ -155,6 +163,8 @@ class Engine:
                 del self._writers[str(self.path)]
             try:
                 self._close_database()
+                if not self.read_only:
+                    ladybug_seal.closed(self.path, self.since)
             finally:
                 self._unlock()
 
@@ -462,7 +472,9 @@ class Engine:
                     buffer_pool_size=min(pool, self._few) if self._few_pages else pool,
                     read_only=self.read_only,
                 )
-            except RuntimeError as error:
+            except Exception as error:
+                if (found := ladybug_seal.explained(self.path, error)) is not None:
+                    raise found from None
                 if self.read_only and ("recovery is pending" in str(error) or _torn(error)):
                     _recover(self.path)
                     database = ladybug.Database(str(self.path), read_only=True)
@@ -470,9 +482,9 @@ class Engine:
                     database = _open_torn(self.path)
                 else:
                     raise
-        except (RuntimeError, OSError) as error:
+        except Exception as error:
             self._stamp = ()  # so that the next read tries again
-            raise _open_error(self.path, error) from None
+            raise error if isinstance(error, StoreError) else _open_error(self.path, error) from None
         self._stamp = stamp
         with contextlib.closing(ladybug.Connection(database)) as connection:
             self._look_at_tables(connection)
@@ -491,9 +503,12 @@ class Engine:
             return run()
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)
-            if not isinstance(error, RuntimeError):
+            if not isinstance(error, Exception):
                 raise
-            failure = _statement_error(self.path, error)
+            found = ladybug_seal.explained(self.path, error)
+            if found is None and not isinstance(error, RuntimeError):
+                raise
+            failure = found or _statement_error(self.path, error)
         raise failure  # here, so that it has no context
 
     def _unlock(self) -> None:

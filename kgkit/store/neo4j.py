@@ -337,6 +337,10 @@ class Neo4jStore(GraphStore):
             "relations": dict(sorted(relations.items())),
         }
 
+    def counts(self) -> dict[str, int]:
+        nodes, edges = self._counts()
+        return {**nodes, **edges}
+
     def _counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Nodes by label and relationships by type, from the server's own counts: at once, whatever the graph's size."""
         read = self._connection.read

@@ -32,7 +32,10 @@ def open_store(
     NEO4J_PASSWORD, or a prompt. `relationship_types` ("property" or "native") is fixed when a Neo4j graph is first
     written to; None takes what the graph says. Without `create`, an embedded graph must be there already.
 
-    Raises ConfigError for a target of no known form, StoreError when the store cannot be opened.
+    A writer looks through an embedded graph whose last writer was ended before it had closed it, and logs what it found.
+
+    Raises ConfigError for a target of no known form, StoreError when the store cannot be opened, DamagedStoreError when its
+    file is not what was written.
     """
     target = _given(target)
     if type(target).__module__.split(".")[0] == "py2neo":
@@ -53,7 +56,12 @@ def open_store(
         )
     from kgkit.store.ladybug import LadybugStore
 
-    return LadybugStore(path, read_only=read_only, create=create)
+    store = LadybugStore(path, read_only=read_only, create=create)
+    if store.left_open:
+        from kgkit.check import after_unclean_end
+
+        after_unclean_end(store)
+    return store
 
 
 def embedded_path(target: Any = None) -> Path | None:

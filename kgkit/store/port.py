@@ -312,6 +312,11 @@ class GraphStore(ABC):
          "relationships": {a count for each of `kgkit.schema.EDGES`}, "relations": {name: facts}}, keys sorted.
         """
 
+    def counts(self) -> dict[str, int]:
+        """Nodes by label (User, Entity and Run at least) and relationships by type, without reading them."""
+        found = self.stats()
+        return {**found["nodes"], **found["relationships"]}
+
     # -- answers out -------------------------------------------------------------------------------------------
     @abstractmethod
     def write_vectors(self, prop: str, vectors: Vectors) -> int:
