@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-COMMIT = b"\xb0\x12"  # a Bolt message COMMIT: a structure without fields, its tag
+COMMIT = b"\x00\x02\xb0\x12\x00\x00"  # Bolt's message, in a chunk of its own
+# How many seconds a server lets its clients wait for a sign of life: 120, as a number of one byte.
+PATIENCE = b"connection.recv_timeout_seconds"
 SMALL = 64  # bytes a piece of a trickle
 
 
@@ -38,8 +40,10 @@ KINDS = ("refuse", "cut", "lost", "latency", "stall", "trickle", "garbage")
 class Proxy:
     """Listens on `port` and passes to a server's port; a thread of its own. Use as a context manager."""
 
-    def __init__(self, upstream: int, fault: Fault | None = None) -> None:
+    def __init__(self, upstream: int, fault: Fault | None = None, patience: int | None = None) -> None:
+        """patience: seconds that clients are told to wait for a silent server, 1 to 127, in place of the server's own."""
         self._upstream, self.fault = upstream, fault
+        self._patience = None if patience is None else PATIENCE + bytes([patience])
         self.sent = 0  # bytes from clients, all connections together
         self.happened = 0  # times that the fault came
         self._loop = asyncio.new_event_loop()
@@ -148,6 +152,8 @@ class _Line:
 
     async def _changed(self, data: bytes) -> list[bytes]:
         """The server's bytes as the client gets them."""
+        if self.proxy._patience is not None:
+            data = data.replace(PATIENCE + b"\x78", self.proxy._patience)
         kind = self.on.kind if self.on is not None else ""
         if kind in ("lost", "stall"):
             return []
@@ -172,10 +178,3 @@ class _Line:
 def _reset(end: asyncio.StreamWriter) -> None:
     """Closes without a goodbye."""
     end.transport.abort()
-
-
-def meets(proxy: Proxy, work: Callable[[], Any]) -> Any:
-    """Runs `work` and asserts that the fault happened meanwhile."""
-    value = work()
-    assert proxy.happened, "the fault never came"
-    return value

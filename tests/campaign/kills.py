@@ -1,6 +1,6 @@
 """Processes killed with SIGKILL in the middle of a step on the embedded engine, at a numbered statement or any moment.
 
-The step is done by a child of a `Nursery`, a process that has all modules and no graph. Afterwards the graph is the model
+The step is done by a child of a `Nursery`. Afterwards the graph is the model
 before or after the step; for steps that promise less it is a mix of the two, node by node and relationship by
 relationship. Giving the step again leads to the model after it.
 """
@@ -8,12 +8,8 @@ relationship. Giving the step again leads to the model after it.
 from __future__ import annotations
 
 import os
-import pickle
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -22,13 +18,12 @@ from typing import Any
 from campaign.engines import LIMITS, limits
 from campaign.machine import Steps, sequences
 from campaign.model import Graph, Refused, Row
+from campaign.nursery import KILLED, SAID, Nursery
 from campaign.registry import Counts, Effort
 from campaign.steps import ATOMIC, Op, compared, on_model, on_store, resolve
-from kgkit.errors import StoreError
+from kgkit.schema import NODES
 from kgkit.store.open import open_store
 from kgkit.testing.graph_dump import Dump, dump
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -41,83 +36,14 @@ class Kill:
     checkpoints: bool = True  # whether the engine moves its log into the file by itself
 
 
-class Nursery:
-    """A process that forks a child for each step. Use as a context manager."""
-
-    def __enter__(self) -> Nursery:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "campaign.kills"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-    def run(self, engine: str, path: Path, op: Op, kill: Kill) -> tuple[str, Any]:
-        """("killed", None), ("said", what the store said) or ("refused", message)."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        pickle.dump((engine, path, op, kill), self._process.stdin)
-        self._process.stdin.flush()
-        answer: tuple[str, Any] = pickle.load(self._process.stdout)
-        return answer
-
-
-def _nursery() -> None:
-    """Forks a child a request, kills it when its time has come, and says how it ended."""
-    import ladybug  # noqa: F401
-
-    import kgkit.store.ladybug
-    import kgkit.store.ladybug_align
-    import kgkit.store.ladybug_answers  # noqa: F401
-
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    while True:
-        try:
-            engine, path, op, kill = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        source, sink = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(source)
-            _child(engine, path, op, kill, sink)
-        os.close(sink)
-        with os.fdopen(source, "rb") as pipe:
-            pipe.read(1)  # it has opened the graph
-            if kill.seconds >= 0:
-                time.sleep(kill.seconds)
-                os.kill(child, signal.SIGKILL)
-            said = pipe.read()
-        status = os.waitpid(child, 0)[1]
-        killed = os.WIFSIGNALED(status)
-        assert said or killed, f"a child ended with {status}"
-        pickle.dump(("killed", None) if killed else pickle.loads(said), out)
-        out.flush()
-
-
-def _child(engine: str, path: Path, op: Op, kill: Kill, sink: int) -> None:
-    try:
-        with limits(engine), open_store(path) as store:
-            if not kill.checkpoints:
-                store._engine.rows("CALL auto_checkpoint=false")
-            os.write(sink, b"!")
-            _count_statements(kill)
-            try:
-                answer = ("said", on_store(store, op))
-            except StoreError as error:
-                answer = ("refused", str(error))
-        os.write(sink, pickle.dumps(answer))
-    except BaseException as error:
-        os.write(sink, pickle.dumps(("failed", repr(error))))
-    finally:
-        os._exit(0)
+def killed_in(engine: str, path: Path, op: Op, kill: Kill, ready: Callable[[], object]) -> Any:
+    """In a child: does the operation, and is killed on the way, perhaps; what the store says."""
+    with limits(engine), open_store(path) as store:
+        if not kill.checkpoints:
+            store._engine.rows("CALL auto_checkpoint=false")
+        ready()
+        _count_statements(kill)
+        return on_store(store, op)
 
 
 def _count_statements(kill: Kill) -> None:
@@ -155,21 +81,33 @@ def allowed(op: Op, before: Graph, after: Graph, found: Dump, bulk: bool) -> lis
     """
     if before.same(found) or after.same(found):
         return []
+    if op[0] == "align" and before.same(_without_new_entities(op, before, found)):
+        return []
     if op[0] in ATOMIC:
         return [
             f"half of {op[0]}: " + "; ".join((before.copy().settle(found) + after.copy().settle(found))[:6])
         ]
-    old = {**before.nodes, **before.edges}
-    new = {**after.nodes, **after.edges}
+    return mixed({**before.nodes, **before.edges}, {**after.nodes, **after.edges}, found, bulk)
+
+
+def mixed(old: Dump, new: Dump, found: Dump, by_property: bool) -> list[str]:
+    """What in a graph is neither as in `old` nor as in `new`: nodes and relationships, or properties of nodes."""
     lines = []
-    for kind in old:
-        have = found.get(kind, {})
-        for key in {**old[kind], **new[kind], **have}:
-            states = (old[kind].get(key), new[kind].get(key))
-            by_property = bulk and kind in before.nodes and _between(have.get(key), *states)
-            if have.get(key) not in states and not by_property:
+    for kind in old.keys() | new.keys():
+        have, was, to_be = (some.get(kind, {}) for some in (found, old, new))
+        for key in {**was, **to_be, **have}:
+            states = (was.get(key), to_be.get(key))
+            node = kind in NODES and by_property
+            if have.get(key) not in states and not (node and _between(have.get(key), *states)):
                 lines.append(f"{kind} {key!r}: {have.get(key)} is neither {states[0]} nor {states[1]}")
     return lines
+
+
+def _without_new_entities(op: Op, before: Graph, found: Dump) -> Dump:
+    """An alignment's entities may be there, bare, before their items come to them."""
+    new = {entity for _, entity in op[1]["rows"]} - before.nodes["Entity"].keys()
+    kept = {id: row for id, row in found["Entity"].items() if row or id not in new}
+    return {**found, "Entity": kept}
 
 
 def _between(have: Row | None, old: Row | None, new: Row | None) -> bool:
@@ -201,17 +139,17 @@ class Sequence:
             return []
         kill = self._kill()
         self.tried += 1
-        how, said = self.nursery.run(self.engine, self.path, op, kill)
-        self.killed += how == "killed"
-        if how not in ("killed", "said"):
-            return [f"{how}: {said}"]
-        if how == "said" and compared(op, said) != compared(op, want):
+        how, said = self.nursery.call(killed_in, self.engine, self.path, op, kill, kill_after=kill.seconds)
+        self.killed += how == KILLED
+        if how not in (KILLED, SAID):
+            return [f"{op} {how}: {said}"]
+        if how == SAID and compared(op, said) != compared(op, want):
             return [f"{op} said {said} instead of {want}"]
         try:
             with limits(self.engine), open_store(self.path) as store:
                 found = dump(store)
                 wrong = after.copy().settle(found)
-                if how == "killed":
+                if how == KILLED:
                     wrong = allowed(op, before, after, found, "COPY_FROM" in LIMITS[self.engine])
                 if wrong:
                     return [f"{kill} in {op}", *wrong]
@@ -261,7 +199,3 @@ def campaign(effort: Effort) -> Iterator[tuple[str, Counts]]:
             f"kills on {engine}",
             kills(engine, folder, sequences(effort.of(100), effort.number), effort.number),
         )
-
-
-if __name__ == "__main__":
-    _nursery()
