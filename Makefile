@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.kgkit-setup
 UV     := $(VENV)/uv/bin/uv
 
-.PHONY: setup demo test lint lock clean
+.PHONY: setup demo test lint campaign lock clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ lint: setup
 
 test: lint
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What faults do to graphs, at length: one table. `make campaign ARGS="kills --times 3 --seed 7"` does a part of it, longer.
+campaign: setup
+	@cd tests && ../$(BIN)/python -m campaign $(ARGS)
 
 # Rewrites the pinned, hashed versions after a change of pyproject.toml.
 lock: setup

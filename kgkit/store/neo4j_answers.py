@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import neo4j
@@ -24,7 +23,7 @@ from kgkit.schema import (
     vector_property,
 )
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store.neo4j_connection import Connection, parameters
+from kgkit.store.neo4j_connection import Connection, gone, parameters
 from kgkit.store.neo4j_read import key_map, label_of, with_vector
 from kgkit.store.neo4j_write import (
     NewEdges,
@@ -110,9 +109,9 @@ def replace_answers(
                 k: getattr(run, k) for k in ("plugin", "created", "params", "metrics", "provenance")
             }
             tx.run(cypher.WRITE_RUN, id=run.id, properties=properties).consume()
-            _commit(connection, tx, run.id, {k: written.get(k, 0) for k in KINDS})
+            _commit(connection, tx, run.id, {k: written.get(k, 0) for k in KINDS}, run.id in runs[:-1])
         finally:
-            with contextlib.suppress(DriverError, Neo4jError):
+            with gone():
                 tx.close()  # takes everything back unless it was committed
     return written
 
@@ -131,9 +130,9 @@ def update_answers(connection: Connection, run_id: str, answers: Iterable[Answer
             for kind in {part.kind for part in parts}:
                 tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=[run_id]).consume()
             written = _write_edges(tx, nodes, run_id, parts)
-            _commit(connection, tx, run_id, written)
+            _commit(connection, tx, run_id, written, True)
         finally:
-            with contextlib.suppress(DriverError, Neo4jError):
+            with gone():
                 tx.close()  # takes everything back unless it was committed
     return written
 
@@ -150,8 +149,18 @@ def _write_edges(
     return written
 
 
-def _commit(connection: Connection, tx: neo4j.Transaction, run_id: str, written: dict[str, int]) -> None:
-    """Commits; when the answer is lost, looks whether it happened: `written` is how many rows by kind there then are."""
+def _commit(
+    connection: Connection, tx: neo4j.Transaction, run_id: str, written: Mapping[str, int], replaced: bool
+) -> None:
+    """Commits; when the answer is lost, looks whether it happened.
+
+    written: relationships by kind; replaced: whether the run may have had others, as many perhaps, before.
+    """
+
+    def ask(text: str, **params: Any) -> list[neo4j.Record]:
+        return list(tx.run(_text(text), params))
+
+    held = answers_of(ask, written, run_id) if replaced else {}
     try:
         tx.commit()
     except (DriverError, Neo4jError) as error:
@@ -160,14 +169,25 @@ def _commit(connection: Connection, tx: neo4j.Transaction, run_id: str, written:
             raise trouble from error
         connection.settle()
         rows = connection.read(cypher.RUN, id=run_id)
-        there = all(answers_of(connection, kind, run_id) == n for kind, n in written.items())
+        now = answers_of(connection.read, written, run_id)
+        if replaced and not any(n for n, _ in held.values()):
+            raise RetryableStoreError(
+                f"{trouble} Run {run_id} may have been written or not: run the same command again."
+            ) from error
+        there = now == held if replaced else {kind: n for kind, (n, _) in now.items()} == written
         if not (rows and rows[0]["current"] and there):
             raise RetryableStoreError(f"{trouble} Nothing of run {run_id} was written.") from error
 
 
-def answers_of(connection: Connection, kind: str, run_id: str) -> int:
-    """How many relationships of a kind a run wrote."""
-    return int(connection.read(cypher.COUNT_ANSWERS.format(type=identifier(kind)), run=run_id)[0]["n"])
+def answers_of(
+    ask: Callable[..., list[neo4j.Record]], kinds: Iterable[str], run_id: str
+) -> dict[str, tuple[int, int | None]]:
+    """How many relationships of some kinds a run wrote, and the handle of the first."""
+    out = {}
+    for kind in kinds:
+        row = ask(cypher.COUNT_ANSWERS.format(type=identifier(kind)), run=run_id)[0]
+        out[kind] = (int(row["n"]), row["first"])
+    return out
 
 
 def _set_vectors(tx: neo4j.Transaction, nodes: Nodes, vectors: Vectors, prop: str) -> Ints:
@@ -239,7 +259,10 @@ def erase_run(connection: Connection, run_id: str) -> int:
     embedding = embedding_property(found[0]["plugin"]) if current else ""
     vectors = _having(connection, embedding) if current else {}
 
+    told = 0  # by an attempt whose commit may have happened, although its answer was lost
+
     def work(tx: neo4j.ManagedTransaction) -> int:
+        nonlocal told
         removed = 0
         for kind in KINDS:
             text = _text(cypher.DELETE_ANSWERS.format(type=identifier(kind)))
@@ -248,7 +271,9 @@ def erase_run(connection: Connection, run_id: str) -> int:
             _remove(tx, handles, prop)
             removed += len(handles) if prop == embedding else 0
         tx.run(cypher.DELETE_WEIGHTS, runs=[run_id]).consume()
-        return removed + tx.run(cypher.DELETE_RUN, id=run_id).consume().counters.nodes_deleted
+        removed += tx.run(cypher.DELETE_RUN, id=run_id).consume().counters.nodes_deleted
+        told = removed or told
+        return told
 
     return connection.transaction(work)
 
