@@ -23,7 +23,7 @@ from kgkit.schema import (
     vector_property,
 )
 from kgkit.store import neo4j_cypher as cypher
-from kgkit.store.neo4j_connection import Connection, gone, parameters
+from kgkit.store.neo4j_connection import Connection, parameters
 from kgkit.store.neo4j_read import key_map, label_of, with_vector
 from kgkit.store.neo4j_write import (
     NewEdges,
@@ -78,41 +78,34 @@ def replace_answers(
     nodes = Nodes(connection)
     had = _having(connection, embedding)
     written: dict[str, int] = {"embeddings": 0}
-    with connection.errors(), connection.session(write=True) as session:
-        tx = session.begin_transaction()
-        try:
-            tx.run(cypher.LOCK_WRITER).consume()
-            runs = [r["id"] for r in tx.run(cypher.RUNS_OF_PLUGIN, plugin=run.plugin)] + [run.id]
-            for kind in KINDS:
-                tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=runs).consume()
-            kept: dict[tuple[str, str], list[Ints]] = {}
-            for part in vectors:
-                prop = vector_property(embedding, part.table)
-                handles = _set_vectors(tx, nodes, part, prop)
-                for name in (prop, vector_property(prop, PACKED))[: 1 + part.packed]:
-                    kept.setdefault((part.label, name), []).append(handles)
-                written["embeddings"] += 0 if part.table else len(handles)
-            for (label, prop), handles in had.items():
-                now = np.concatenate([np.zeros(0, dtype=np.int64), *kept.get((label, prop), [])])
-                _remove(tx, np.setdiff1d(handles, now), prop)
-            for kind, n in _write_edges(tx, nodes, run.id, answers).items():
-                written[kind] = written.get(kind, 0) + n
-            tx.run(cypher.DELETE_WEIGHTS, runs=runs).consume()
-            if weights:
-                table = weight_rows(run.id, weights)
-                text = _text(cypher.upsert_nodes("Weights", table.column_names[1:], [], item=False))
-                for start in range(0, table.num_rows, _WEIGHTS):
-                    rows = [list(row.values()) for row in table.slice(start, _WEIGHTS).to_pylist()]
-                    tx.run(text, parameters({"rows": rows})).consume()
-            tx.run(cypher.RETIRE_RUNS, plugin=run.plugin).consume()
-            properties = {
-                k: getattr(run, k) for k in ("plugin", "created", "params", "metrics", "provenance")
-            }
-            tx.run(cypher.WRITE_RUN, id=run.id, properties=properties).consume()
-            _commit(connection, tx, run.id, {k: written.get(k, 0) for k in KINDS}, run.id in runs[:-1])
-        finally:
-            with gone():
-                tx.close()  # takes everything back unless it was committed
+    with connection.unmanaged() as tx:
+        tx.run(cypher.LOCK_WRITER).consume()
+        runs = [r["id"] for r in tx.run(cypher.RUNS_OF_PLUGIN, plugin=run.plugin)] + [run.id]
+        for kind in KINDS:
+            tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=runs).consume()
+        kept: dict[tuple[str, str], list[Ints]] = {}
+        for part in vectors:
+            prop = vector_property(embedding, part.table)
+            handles = _set_vectors(tx, nodes, part, prop)
+            for name in (prop, vector_property(prop, PACKED))[: 1 + part.packed]:
+                kept.setdefault((part.label, name), []).append(handles)
+            written["embeddings"] += 0 if part.table else len(handles)
+        for (label, prop), handles in had.items():
+            now = np.concatenate([np.zeros(0, dtype=np.int64), *kept.get((label, prop), [])])
+            _remove(tx, np.setdiff1d(handles, now), prop)
+        for kind, n in _write_edges(tx, nodes, run.id, answers).items():
+            written[kind] = written.get(kind, 0) + n
+        tx.run(cypher.DELETE_WEIGHTS, runs=runs).consume()
+        if weights:
+            table = weight_rows(run.id, weights)
+            text = _text(cypher.upsert_nodes("Weights", table.column_names[1:], [], item=False))
+            for start in range(0, table.num_rows, _WEIGHTS):
+                rows = [list(row.values()) for row in table.slice(start, _WEIGHTS).to_pylist()]
+                tx.run(text, parameters({"rows": rows})).consume()
+        tx.run(cypher.RETIRE_RUNS, plugin=run.plugin).consume()
+        properties = {k: getattr(run, k) for k in ("plugin", "created", "params", "metrics", "provenance")}
+        tx.run(cypher.WRITE_RUN, id=run.id, properties=properties).consume()
+        _commit(connection, tx, run.id, {k: written.get(k, 0) for k in KINDS}, run.id in runs[:-1])
     return written
 
 
@@ -121,19 +114,14 @@ def update_answers(connection: Connection, run_id: str, answers: Iterable[Answer
     nodes, parts = Nodes(connection), list(answers)
     for part in parts:
         _check_kind(part.kind)
-    with connection.errors(), connection.session(write=True) as session:
-        tx = session.begin_transaction()
-        try:
-            tx.run(cypher.LOCK_WRITER).consume()
-            found = tx.run(cypher.RUN, id=run_id).single()
-            check_current(run_id, found["current"] if found else None)
-            for kind in {part.kind for part in parts}:
-                tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=[run_id]).consume()
-            written = _write_edges(tx, nodes, run_id, parts)
-            _commit(connection, tx, run_id, written, True)
-        finally:
-            with gone():
-                tx.close()  # takes everything back unless it was committed
+    with connection.unmanaged() as tx:
+        tx.run(cypher.LOCK_WRITER).consume()
+        found = tx.run(cypher.RUN, id=run_id).single()
+        check_current(run_id, found["current"] if found else None)
+        for kind in {part.kind for part in parts}:
+            tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=[run_id]).consume()
+        written = _write_edges(tx, nodes, run_id, parts)
+        _commit(connection, tx, run_id, written, True)
     return written
 
 

@@ -14,7 +14,14 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import neo4j
-from neo4j.exceptions import AuthError, DriverError, Neo4jError, ServiceUnavailable, SessionExpired
+from neo4j.exceptions import (
+    AuthError,
+    DriverError,
+    IncompleteCommit,
+    Neo4jError,
+    ServiceUnavailable,
+    SessionExpired,
+)
 
 from kgkit.errors import ReadOnlyStoreError, RetryableStoreError, StoreError
 from kgkit.store import neo4j_cypher as cypher
@@ -22,6 +29,7 @@ from kgkit.store import neo4j_cypher as cypher
 OLDEST = (5, 13)  # the first with db.create.setNodeVectorProperty and valueType()
 RETRIES = 15.0  # seconds that the driver goes on trying a transaction that may be repeated
 PATIENCE = 40.0  # seconds that a restarting server is waited for when the outcome of a write is unknown
+COMMITS = 3  # times that a transaction is begun whose commit is not answered
 _SERVERS_LOCK_CODES = ("Neo.TransientError.Transaction.DeadlockDetected",)
 
 # The driver's warnings about retries are for those who ask for logs, not for people's terminals.
@@ -113,9 +121,18 @@ class Connection:
         return self.transaction(work)
 
     def transaction(self, work: Callable[[neo4j.ManagedTransaction], T]) -> T:
-        """One transaction of several statements, repeated as a whole on errors that may pass."""
-        with self.errors(), self.session(write=True) as session:
-            return session.execute_write(work)
+        """One transaction of several statements, repeated as a whole on errors that may pass.
+
+        Also when the answer to its commit was lost, which the driver leaves to us: the work must bear being done twice.
+        """
+        for attempt in range(COMMITS):
+            try:
+                with self.errors(), self.session(write=True) as session:
+                    return session.execute_write(work)
+            except RetryableStoreError as error:
+                if not isinstance(error.__cause__, IncompleteCommit) or attempt == COMMITS - 1:
+                    raise
+        raise AssertionError("not reached")
 
     def once(self, text: str, params: Mapping[str, Any]) -> None:
         """Runs a statement that must not be repeated blindly.
@@ -133,6 +150,17 @@ class Connection:
                 if getattr(error.__cause__, "code", None) not in _SERVERS_LOCK_CODES or attempt == 19:
                     raise
                 time.sleep(0.02 * (attempt + 1))
+
+    @contextmanager
+    def unmanaged(self) -> Iterator[neo4j.Transaction]:
+        """One transaction that is not repeated; taken back unless it was committed. `settle` waits for its end."""
+        with self.errors(), self.session(write=True) as session:
+            tx = session.begin_transaction(metadata={"kgkit": self.job})
+            try:
+                yield tx
+            finally:
+                with gone():
+                    tx.close()
 
     def implicit(self, text: str, **params: Any) -> None:
         """Runs a statement with `IN TRANSACTIONS`, which the server allows only outside of one."""
