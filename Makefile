@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.kgkit-setup
 UV     := $(VENV)/uv/bin/uv
 DIST   ?= dist
 
-.PHONY: setup demo test lint lock dist audit clean
+.PHONY: setup demo test lint campaign lock dist audit clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,10 @@ lint: setup
 test: lint
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
+# What faults do to graphs, at length: one table. `make campaign ARGS="kills --times 3 --seed 7"` does a part of it, longer.
+campaign: setup
+	@cd tests && ../$(BIN)/python -m campaign $(ARGS)
+
 # Rewrites the pinned, hashed versions after a change of pyproject.toml; runtime.txt: those of them that a user gets.
 COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header
 lock: setup
@@ -44,7 +48,7 @@ dist: setup
 	@$(BIN)/python -W ignore -m cyclonedx_py requirements requirements/runtime.txt --pyproject pyproject.toml --mc-type library \
 		--output-reproducible --of JSON -o $(DIST)/kgkit-$$($(BIN)/python -c 'import kgkit; print(kgkit.__version__)').cdx.json
 
-# Known holes of the pinned versions, by PyPI's advisories: needs pypi.org's JSON interface, which mirrors lack.
+# Known holes of the pinned versions, by PyPI's advisories: needs an index that serves advisories, which mirrors lack.
 audit: setup
 	@$(UV) tool run pip-audit==2.10.1 --strict --disable-pip --require-hashes -r requirements/lock.txt
 

@@ -470,6 +470,6 @@ def _indexed(
 
 
 def _rows(connection: Connection, session: neo4j.Session, result: neo4j.Result) -> Iterator[tuple[Any, ...]]:
-    with session, connection.errors():
+    with connection.errors(), session:
         for record in result:
             yield tuple(plain(v) for v in record)

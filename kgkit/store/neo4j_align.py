@@ -37,6 +37,8 @@ def align(connection: Connection, table: pa.Table, move: bool) -> AlignStats:
     if not rows:
         return AlignStats(0, 0, 0, CONFLICTS.empty_table())
 
+    told: list[AlignStats] = []  # by attempts whose commit may have happened, although its answer was lost
+
     def work(tx: neo4j.ManagedTransaction) -> AlignStats:
         tx.run(cypher.LOCK_WRITER).consume()
         todo, writes = _look(tx, rows, move)
@@ -50,13 +52,11 @@ def align(connection: Connection, table: pa.Table, move: bool) -> AlignStats:
         _batches(tx, cypher.SET_NAMES, writes.names)
         for start in range(0, len(left), _BATCH):
             tx.run(cypher.DELETE_BARE, ids=left[start : start + _BATCH]).consume()
-        return AlignStats(
-            aligned=todo.aligned,
-            unchanged=todo.unchanged,
-            folded=len(writes.fold) + len(writes.rename),
-            conflicts=todo.conflict_table(),
-            moved=len(todo.left),
-        )
+        folded = len(writes.fold) + len(writes.rename)
+        done = AlignStats(todo.aligned, todo.unchanged, folded, todo.conflict_table(), len(todo.left))
+        if not told or done.aligned or done.folded or done.moved:
+            told.append(done)
+        return told[-1]
 
     return connection.transaction(work)
 

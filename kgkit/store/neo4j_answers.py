@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import neo4j
@@ -79,41 +78,34 @@ def replace_answers(
     nodes = Nodes(connection)
     had = _having(connection, embedding)
     written: dict[str, int] = {"embeddings": 0}
-    with connection.errors(), connection.session(write=True) as session:
-        tx = session.begin_transaction()
-        try:
-            tx.run(cypher.LOCK_WRITER).consume()
-            runs = [r["id"] for r in tx.run(cypher.RUNS_OF_PLUGIN, plugin=run.plugin)] + [run.id]
-            for kind in KINDS:
-                tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=runs).consume()
-            kept: dict[tuple[str, str], list[Ints]] = {}
-            for part in vectors:
-                prop = vector_property(embedding, part.table)
-                handles = _set_vectors(tx, nodes, part, prop)
-                for name in (prop, vector_property(prop, PACKED))[: 1 + part.packed]:
-                    kept.setdefault((part.label, name), []).append(handles)
-                written["embeddings"] += 0 if part.table else len(handles)
-            for (label, prop), handles in had.items():
-                now = np.concatenate([np.zeros(0, dtype=np.int64), *kept.get((label, prop), [])])
-                _remove(tx, np.setdiff1d(handles, now), prop)
-            for kind, n in _write_edges(tx, nodes, run.id, answers).items():
-                written[kind] = written.get(kind, 0) + n
-            tx.run(cypher.DELETE_WEIGHTS, runs=runs).consume()
-            if weights:
-                table = weight_rows(run.id, weights)
-                text = _text(cypher.upsert_nodes("Weights", table.column_names[1:], [], item=False))
-                for start in range(0, table.num_rows, _WEIGHTS):
-                    rows = [list(row.values()) for row in table.slice(start, _WEIGHTS).to_pylist()]
-                    tx.run(text, parameters({"rows": rows})).consume()
-            tx.run(cypher.RETIRE_RUNS, plugin=run.plugin).consume()
-            properties = {
-                k: getattr(run, k) for k in ("plugin", "created", "params", "metrics", "provenance")
-            }
-            tx.run(cypher.WRITE_RUN, id=run.id, properties=properties).consume()
-            _commit(connection, tx, run.id, {k: written.get(k, 0) for k in KINDS})
-        finally:
-            with contextlib.suppress(DriverError, Neo4jError):
-                tx.close()  # takes everything back unless it was committed
+    with connection.unmanaged() as tx:
+        tx.run(cypher.LOCK_WRITER).consume()
+        runs = [r["id"] for r in tx.run(cypher.RUNS_OF_PLUGIN, plugin=run.plugin)] + [run.id]
+        for kind in KINDS:
+            tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=runs).consume()
+        kept: dict[tuple[str, str], list[Ints]] = {}
+        for part in vectors:
+            prop = vector_property(embedding, part.table)
+            handles = _set_vectors(tx, nodes, part, prop)
+            for name in (prop, vector_property(prop, PACKED))[: 1 + part.packed]:
+                kept.setdefault((part.label, name), []).append(handles)
+            written["embeddings"] += 0 if part.table else len(handles)
+        for (label, prop), handles in had.items():
+            now = np.concatenate([np.zeros(0, dtype=np.int64), *kept.get((label, prop), [])])
+            _remove(tx, np.setdiff1d(handles, now), prop)
+        for kind, n in _write_edges(tx, nodes, run.id, answers).items():
+            written[kind] = written.get(kind, 0) + n
+        tx.run(cypher.DELETE_WEIGHTS, runs=runs).consume()
+        if weights:
+            table = weight_rows(run.id, weights)
+            text = _text(cypher.upsert_nodes("Weights", table.column_names[1:], [], item=False))
+            for start in range(0, table.num_rows, _WEIGHTS):
+                rows = [list(row.values()) for row in table.slice(start, _WEIGHTS).to_pylist()]
+                tx.run(text, parameters({"rows": rows})).consume()
+        tx.run(cypher.RETIRE_RUNS, plugin=run.plugin).consume()
+        properties = {k: getattr(run, k) for k in ("plugin", "created", "params", "metrics", "provenance")}
+        tx.run(cypher.WRITE_RUN, id=run.id, properties=properties).consume()
+        _commit(connection, tx, run.id, {k: written.get(k, 0) for k in KINDS}, run.id in runs[:-1])
     return written
 
 
@@ -122,19 +114,14 @@ def update_answers(connection: Connection, run_id: str, answers: Iterable[Answer
     nodes, parts = Nodes(connection), list(answers)
     for part in parts:
         _check_kind(part.kind)
-    with connection.errors(), connection.session(write=True) as session:
-        tx = session.begin_transaction()
-        try:
-            tx.run(cypher.LOCK_WRITER).consume()
-            found = tx.run(cypher.RUN, id=run_id).single()
-            check_current(run_id, found["current"] if found else None)
-            for kind in {part.kind for part in parts}:
-                tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=[run_id]).consume()
-            written = _write_edges(tx, nodes, run_id, parts)
-            _commit(connection, tx, run_id, written)
-        finally:
-            with contextlib.suppress(DriverError, Neo4jError):
-                tx.close()  # takes everything back unless it was committed
+    with connection.unmanaged() as tx:
+        tx.run(cypher.LOCK_WRITER).consume()
+        found = tx.run(cypher.RUN, id=run_id).single()
+        check_current(run_id, found["current"] if found else None)
+        for kind in {part.kind for part in parts}:
+            tx.run(_text(cypher.DELETE_ANSWERS.format(type=identifier(kind))), runs=[run_id]).consume()
+        written = _write_edges(tx, nodes, run_id, parts)
+        _commit(connection, tx, run_id, written, True)
     return written
 
 
@@ -150,8 +137,18 @@ def _write_edges(
     return written
 
 
-def _commit(connection: Connection, tx: neo4j.Transaction, run_id: str, written: dict[str, int]) -> None:
-    """Commits; when the answer is lost, looks whether it happened: `written` is how many rows by kind there then are."""
+def _commit(
+    connection: Connection, tx: neo4j.Transaction, run_id: str, written: Mapping[str, int], replaced: bool
+) -> None:
+    """Commits; when the answer is lost, looks whether it happened.
+
+    written: relationships by kind; replaced: whether the run may have had others, as many perhaps, before.
+    """
+
+    def ask(text: str, **params: Any) -> list[neo4j.Record]:
+        return list(tx.run(_text(text), params))
+
+    held = answers_of(ask, written, run_id) if replaced else {}
     try:
         tx.commit()
     except (DriverError, Neo4jError) as error:
@@ -160,14 +157,25 @@ def _commit(connection: Connection, tx: neo4j.Transaction, run_id: str, written:
             raise trouble from error
         connection.settle()
         rows = connection.read(cypher.RUN, id=run_id)
-        there = all(answers_of(connection, kind, run_id) == n for kind, n in written.items())
+        now = answers_of(connection.read, written, run_id)
+        if replaced and not any(n for n, _ in held.values()):
+            raise RetryableStoreError(
+                f"{trouble} Run {run_id} may have been written or not: run the same command again."
+            ) from error
+        there = now == held if replaced else {kind: n for kind, (n, _) in now.items()} == written
         if not (rows and rows[0]["current"] and there):
             raise RetryableStoreError(f"{trouble} Nothing of run {run_id} was written.") from error
 
 
-def answers_of(connection: Connection, kind: str, run_id: str) -> int:
-    """How many relationships of a kind a run wrote."""
-    return int(connection.read(cypher.COUNT_ANSWERS.format(type=identifier(kind)), run=run_id)[0]["n"])
+def answers_of(
+    ask: Callable[..., list[neo4j.Record]], kinds: Iterable[str], run_id: str
+) -> dict[str, tuple[int, int | None]]:
+    """How many relationships of some kinds a run wrote, and the handle of the first."""
+    out = {}
+    for kind in kinds:
+        row = ask(cypher.COUNT_ANSWERS.format(type=identifier(kind)), run=run_id)[0]
+        out[kind] = (int(row["n"]), row["first"])
+    return out
 
 
 def _set_vectors(tx: neo4j.Transaction, nodes: Nodes, vectors: Vectors, prop: str) -> Ints:
@@ -239,7 +247,10 @@ def erase_run(connection: Connection, run_id: str) -> int:
     embedding = embedding_property(found[0]["plugin"]) if current else ""
     vectors = _having(connection, embedding) if current else {}
 
+    told = 0  # by an attempt whose commit may have happened, although its answer was lost
+
     def work(tx: neo4j.ManagedTransaction) -> int:
+        nonlocal told
         removed = 0
         for kind in KINDS:
             text = _text(cypher.DELETE_ANSWERS.format(type=identifier(kind)))
@@ -248,7 +259,9 @@ def erase_run(connection: Connection, run_id: str) -> int:
             _remove(tx, handles, prop)
             removed += len(handles) if prop == embedding else 0
         tx.run(cypher.DELETE_WEIGHTS, runs=[run_id]).consume()
-        return removed + tx.run(cypher.DELETE_RUN, id=run_id).consume().counters.nodes_deleted
+        removed += tx.run(cypher.DELETE_RUN, id=run_id).consume().counters.nodes_deleted
+        told = removed or told
+        return told
 
     return connection.transaction(work)
 

@@ -6,14 +6,22 @@ import logging
 import re
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import neo4j
-from neo4j.exceptions import AuthError, DriverError, Neo4jError, ServiceUnavailable, SessionExpired
+from neo4j.exceptions import (
+    AuthError,
+    DriverError,
+    IncompleteCommit,
+    Neo4jError,
+    ServiceUnavailable,
+    SessionExpired,
+)
 
 from kgkit.errors import ReadOnlyStoreError, RetryableStoreError, StoreError
 from kgkit.store import neo4j_cypher as cypher
@@ -21,6 +29,7 @@ from kgkit.store import neo4j_cypher as cypher
 OLDEST = (5, 13)  # the first with db.create.setNodeVectorProperty and valueType()
 RETRIES = 15.0  # seconds that the driver goes on trying a transaction that may be repeated
 PATIENCE = 40.0  # seconds that a restarting server is waited for when the outcome of a write is unknown
+COMMITS = 3  # times that a transaction is begun whose commit is not answered
 _SERVERS_LOCK_CODES = ("Neo.TransientError.Transaction.DeadlockDetected",)
 
 # The driver's warnings about retries are for those who ask for logs, not for people's terminals.
@@ -95,20 +104,35 @@ class Connection:
             return session.execute_read(lambda tx: [take(record) for record in tx.run(_own(text), sent)])
 
     def write(self, text: str, **params: Any) -> tuple[list[neo4j.Record], neo4j.SummaryCounters]:
-        """Runs a statement that may be repeated without harm: it is retried, also when its answer was lost."""
+        """Runs a statement that may be repeated without harm: it is retried, also when its answer was lost.
+
+        The counters are those of the attempt that made or deleted most nodes: one that was committed, and whose answer
+        was lost, left the next nothing to do.
+        """
         sent = parameters(params)
+        counted: list[neo4j.SummaryCounters] = []
 
         def work(tx: neo4j.ManagedTransaction) -> tuple[list[neo4j.Record], neo4j.SummaryCounters]:
             result = tx.run(_own(text), sent)
             rows = list(result)
-            return rows, result.consume().counters
+            counted.append(result.consume().counters)
+            return rows, max(counted, key=lambda n: n.nodes_created + n.nodes_deleted)
 
         return self.transaction(work)
 
     def transaction(self, work: Callable[[neo4j.ManagedTransaction], T]) -> T:
-        """One transaction of several statements, repeated as a whole on errors that may pass."""
-        with self.errors(), self.session(write=True) as session:
-            return session.execute_write(work)
+        """One transaction of several statements, repeated as a whole on errors that may pass.
+
+        Also when the answer to its commit was lost, which the driver leaves to us: the work must bear being done twice.
+        """
+        for attempt in range(COMMITS):
+            try:
+                with self.errors(), self.session(write=True) as session:
+                    return session.execute_write(work)
+            except RetryableStoreError as error:
+                if not isinstance(error.__cause__, IncompleteCommit) or attempt == COMMITS - 1:
+                    raise
+        raise AssertionError("not reached")
 
     def once(self, text: str, params: Mapping[str, Any]) -> None:
         """Runs a statement that must not be repeated blindly.
@@ -119,15 +143,24 @@ class Connection:
         statement = neo4j.Query(text, metadata={"kgkit": self.job})
         for attempt in range(20):
             try:
-                with self.session(write=True) as session:
+                with self.errors(), self.session(write=True) as session:
                     session.run(statement, parameters(params)).consume()
                 return
-            except Neo4jError as error:
-                if error.code not in _SERVERS_LOCK_CODES or attempt == 19:
-                    raise self.translate(error) from error
+            except StoreError as error:
+                if getattr(error.__cause__, "code", None) not in _SERVERS_LOCK_CODES or attempt == 19:
+                    raise
                 time.sleep(0.02 * (attempt + 1))
-            except DriverError as error:
-                raise self.translate(error) from error
+
+    @contextmanager
+    def unmanaged(self) -> Iterator[neo4j.Transaction]:
+        """One transaction that is not repeated; taken back unless it was committed. `settle` waits for its end."""
+        with self.errors(), self.session(write=True) as session:
+            tx = session.begin_transaction(metadata={"kgkit": self.job})
+            try:
+                yield tx
+            finally:
+                with gone():
+                    tx.close()
 
     def implicit(self, text: str, **params: Any) -> None:
         """Runs a statement with `IN TRANSACTIONS`, which the server allows only outside of one."""
@@ -165,7 +198,7 @@ class Connection:
             try:
                 yield
             finally:
-                with suppress(DriverError, Neo4jError):  # the server is gone, and the lock with it
+                with gone():  # the server is, and the lock with it
                     lock.close()
 
     # -- errors ------------------------------------------------------------------------------------------------
@@ -175,6 +208,14 @@ class Connection:
             yield
         except (DriverError, Neo4jError) as error:
             raise self.translate(error) from error
+        except BaseException as error:
+            if not unintelligible(error):
+                raise
+            # Not one to retry: the driver may have taken a connection back that is out of step.
+            raise StoreError(
+                f"{self.uri} answers with what is not Bolt, or it was damaged on its way ({_line(str(error))}): what was "
+                "sent last may be in the graph or not; run the same command again"
+            ) from error
 
     def translate(self, error: DriverError | Neo4jError) -> StoreError:
         """A driver's error as one line."""
@@ -203,6 +244,29 @@ class Connection:
         if error.is_retryable():
             return RetryableStoreError(f"{self.uri}: {text}")
         return StoreError(f"{self.uri}: {text}")
+
+
+def unintelligible(error: BaseException) -> bool:
+    """Whether an error that is not of the driver's kinds comes from its reading of bytes, not all of which it checks.
+
+    Those that its compiled decoder did not foresee are no `Exception`.
+    """
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError | StoreError):
+        return False
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(code.co_name == "fetch_message" and "neo4j" in code.co_filename for code in codes)
+
+
+@contextmanager
+def gone() -> Iterator[None]:
+    """Around the end of something on a connection that may be lost: what the driver says of it is of no more use."""
+    try:
+        yield
+    except (DriverError, Neo4jError):
+        pass
+    except BaseException as error:
+        if not unintelligible(error):
+            raise
 
 
 def in_parallel(work: Callable[[S], T], items: Iterable[S], threads: int) -> Iterator[T | StoreError]:

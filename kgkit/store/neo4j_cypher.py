@@ -80,7 +80,8 @@ RUN = "MATCH (r:Run {id: $id}) RETURN r.plugin AS plugin, r.current AS current"
 RETIRE_RUNS = "MATCH (r:Run) WHERE r.plugin = $plugin SET r.current = false"
 WRITE_RUN = "MERGE (r:Run {id: $id}) SET r += $properties, r.current = true"
 DELETE_RUN = "MATCH (r:Run {id: $id}) DETACH DELETE r"
-COUNT_ANSWERS = "MATCH ()-[r:{type}]->() WHERE r.run = $run RETURN count(r) AS n"
+# No relationship has the handle of one that is deleted in the same transaction: the first tells old ones from new.
+COUNT_ANSWERS = "MATCH ()-[r:{type}]->() WHERE r.run = $run RETURN count(r) AS n, min(id(r)) AS first"
 DELETE_ANSWERS = "MATCH ()-[r:{type}]->() WHERE r.run IN $runs DELETE r"
 DELETE_WEIGHTS = "MATCH (w:Weights) WHERE w.run IN $runs DELETE w"
 
