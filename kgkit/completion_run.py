@@ -11,9 +11,10 @@ from kgkit.complete import Completion, CompletionOptions, complete
 from kgkit.errors import ConfigError
 from kgkit.graph import TrainingGraph
 from kgkit.model import LinkPredictor
-from kgkit.pipeline import restored
+from kgkit.pipeline import address, restored
 from kgkit.registry import load_model
 from kgkit.run import Run, list_runs
+from kgkit.store.open import embedded_path
 from kgkit.store.port import Answers, GraphStore, check_current
 
 
@@ -24,7 +25,7 @@ def run_to_complete(store: GraphStore, runs: Path, plugin: str | None, run: str 
         plugin = found.record["plugin"]
         if found.record["status"] != "finished":
             raise ConfigError(
-                f"run {found.id} is {found.record['status']}: finish it with `kgkit train --resume {found.id}`"
+                f"run {found.id} is {found.record['status']}: finish it with `kgkit train --resume {found.flags}`"
             )
     if plugin is None:
         raise ConfigError("give either --plugin NAME (see `kgkit plugins`) or --run RUN")
@@ -40,7 +41,7 @@ def run_to_complete(store: GraphStore, runs: Path, plugin: str | None, run: str 
         for r in list_runs(runs)
         if r["plugin"] == plugin
         and r["status"] == "finished"
-        and (r["id"] in here or r["store"] == store.uri)
+        and (r["id"] in here or _same(r.get("store"), store))
     ]
     if not latest:
         raise ConfigError(
@@ -48,6 +49,12 @@ def run_to_complete(store: GraphStore, runs: Path, plugin: str | None, run: str 
             f"`kgkit train --plugin {plugin} --store {store.uri}`"
         )
     return Run.open(runs, latest[-1]["id"])
+
+
+def _same(recorded: str | None, store: GraphStore) -> bool:
+    """Whether a record speaks of this store; earlier versions wrote the path as it was typed."""
+    path = embedded_path(recorded) if recorded else None
+    return address(store) == (str(path.resolve()) if path is not None and path.exists() else recorded)
 
 
 def complete_run(
