@@ -68,8 +68,14 @@ def writing(path: Path, what: str = "") -> Iterator[None]:
 def replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Writes a file beside another and renames it, so that a kill, or a full disk, leaves one of both whole.
 
-    write: fills the open file. Raises DiskError; what was begun is removed then, so that it takes no room.
+    write: fills the open file. Raises DiskError; what was begun is removed then, so that it takes no room. What is no
+    plain file, a pipe or a device, is written as it is; of a link it is the file behind it that is replaced.
     """
+    if path.exists() and not path.is_file():
+        with writing(path), path.open("wb") as file:
+            _filled(file, write)
+        return
+    path = path.resolve()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:

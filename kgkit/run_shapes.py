@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 STATUSES = ("running", "interrupted", "failed", "finished")
-_MOST = 2**63  # numbers beyond it come from no run, and many a format breaks at them
+_MOST = 2**63  # whole numbers beyond it come from no run, and many a format breaks at them
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,8 @@ class Fields:
     others: Mapping[str, Any] = field(default_factory=dict)
 
 
-# A shape is a type (`float` takes whole numbers too), a tuple of alternatives, [shape] for a list, {str: shape} for an
-# object with any names, or Fields; `object` takes all.
+# A shape is a type (`int` means none below zero, `float` takes whole numbers too), a tuple of alternatives, [shape] for a
+# list, {str: shape} for an object with any names, or Fields; `object` takes all.
 _METRICS = {str: {str: float}}
 _LEAK = Fields({"relation": str, "test": int, "share": float})
 _PAIR = Fields({**_LEAK.needed, "other": str, "facts": int, "other_share": float})
@@ -127,11 +126,8 @@ def _scalar(value: Any, shape: Any, where: str) -> str | None:
         return None if isinstance(value, bool) else _instead(where, "true or false", value)
     if isinstance(value, bool) or not isinstance(value, int if shape is int else int | float):
         return _instead(where, "a whole number" if shape is int else "a number", value)
-    return (
-        None
-        if math.isfinite(value) and abs(value) < _MOST
-        else f"{where} is {str(value)[:24]}, no figure of a run"
-    )
+    fits = abs(value) < (1e300 if isinstance(value, float) else _MOST) and (shape is float or value >= 0)
+    return None if fits else f"{where} is {str(value)[:24]}, no figure of a run"
 
 
 def _sound(value: Any) -> bool:

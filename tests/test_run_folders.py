@@ -164,6 +164,9 @@ except DiskError as error:
     if Path("/dev/full").exists():
         with pytest.raises(DiskError, match="is full"), disk.writing(Path("/dev/full")):
             Path("/dev/full").write_bytes(bytes(10))
+        with pytest.raises(DiskError, match="is full"):
+            disk.replace(Path("/dev/full"), lambda file: file.write(bytes(10)))
+        assert not Path("/dev/full").is_file()
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
     assert "permission denied" in disk.explained(OSError(errno.EACCES, "x"), tmp_path / "a")
 

@@ -106,11 +106,7 @@ def write_text(option: str, file: Path, text: str) -> None:
 def _write_whole(option: str, file: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Writes a file whole or not at all, so that a full disk leaves the one that was there. Raises Disk- or ConfigError."""
     try:
-        if file.exists() and not file.is_file():  # a pipe, or a device
-            with disk.writing(file), file.open("wb") as stream:
-                write(stream)
-        else:
-            disk.replace(file.resolve(), write)
+        disk.replace(file, write)
     except DiskError as error:
         was = "what was there before is whole" if file.is_file() else "nothing of it is there"
         raise DiskError(f"{option} {file}: {error}; {was}, and the graph is as it was") from error

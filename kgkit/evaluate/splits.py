@@ -71,7 +71,7 @@ class Split:
         return digest.hexdigest()
 
 
-def save(split: Split, file: Path | IO[bytes]) -> None:
+def save(split: Split, file: IO[bytes]) -> None:
     """Stores a split as npz (int32 ids)."""
     arrays = {
         f"{part}_{column}": getattr(getattr(split, part), column).astype(

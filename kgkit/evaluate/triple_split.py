@@ -187,7 +187,7 @@ def count_unseen(split: TripleSplit) -> dict[str, int]:
     }
 
 
-def save(split: TripleSplit, file: Path | IO[bytes]) -> None:
+def save(split: TripleSplit, file: IO[bytes]) -> None:
     """Writes a split as an npz file: int32 [3, facts] (head, relation, tail) a part."""
     arrays: dict[str, Any] = {
         name: np.stack([part.head, part.relation, part.tail]).astype(np.int32)
