@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kgkit.complete import Completion, CompletionOptions, complete
-from kgkit.errors import ConfigError
+from kgkit.errors import ConfigError, DiskError
 from kgkit.graph import TrainingGraph
 from kgkit.model import LinkPredictor
 from kgkit.pipeline import address, restored
@@ -68,7 +68,8 @@ def complete_run(
     """Completes facts by a finished run's model, and writes them in the place of those that it completed before.
 
     Counts, calibration and seconds go into the run's record as "completed". Raises ConfigError when the graph has
-    changed since the training, StoreError when the run's answers no longer stand in the graph and are to be written.
+    changed since the training, StoreError when the run's answers no longer stand in the graph and are to be written,
+    DiskError when only the record could not be written.
     """
     if write_back:  # before the work as well as with the writing
         rows = list(store.query("MATCH (r:Run) WHERE r.id = $id RETURN r.`current`", {"id": run.id}).rows)
@@ -93,5 +94,11 @@ def complete_run(
         written = store.update_answers(run.id, [Answers("COMPLETED", found.table(graph))])
         timed("write_back", at)
     found.figures["seconds"] = seconds
-    run.update(completed={"options": dataclasses.asdict(options), **found.figures, "written": written})
+    try:
+        run.update(completed={"options": dataclasses.asdict(options), **found.figures, "written": written})
+    except DiskError as error:
+        stands = "the completed facts are in the graph" if write_back else "the graph is as it was"
+        raise DiskError(
+            f"{error}; {stands}, only the run's record lacks their counts: make room and give the command again"
+        ) from error
     return found, graph

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from kgkit.errors import DiskError
 
-# What a disk, and not a mistake of the program, makes of an attempt to write.
+# What a disk, and not a mistake of the program, makes of an attempt to write wherever it may have been.
 FAULTS = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "ENODEV", "ESTALE")
@@ -23,17 +23,21 @@ def explained(error: OSError, path: Path) -> str:
     folder = _existing(path)
     mount = _mount(folder)
     if error.errno == errno.ENOSPC:
-        return f"the disk of {folder} is full ({_room(folder)} on {mount})"
+        return f"the disk {mount} is full: {path} does not fit ({_room(folder)})"
     if error.errno == errno.EDQUOT:
-        return f"the quota on the disk of {folder} is used up (file system {mount})"
+        return f"the quota on the disk {mount} is used up: {path} does not fit"
     if error.errno == errno.EFBIG:
         return f"{path} would be larger than a file may be here (`ulimit -f`, or the file system {mount})"
     if error.errno == errno.EROFS:
         return f"{folder} lies on a read-only file system ({mount})"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{folder} may not be written: permission denied"
+        return f"{path} may not be written: permission denied"
+    if error.errno == errno.EISDIR:
+        return f"{path} is a folder where a file belongs"
+    if error.errno == errno.ENOENT:
+        return f"the folder {path.parent} is not there"
     if error.errno == errno.EIO:
-        return f"the disk of {folder} fails (input/output error on {mount})"
+        return f"the disk {mount} fails: input/output error at {path}"
     return f"{path} cannot be written: {error.strerror or error}"
 
 
@@ -56,12 +60,10 @@ def unforeseen(error: OSError) -> str | None:
 
 @contextmanager
 def writing(path: Path, what: str = "") -> Iterator[None]:
-    """Within, an OSError of a disk becomes a DiskError that begins with `what` and says why; others stay."""
+    """Within, an OSError becomes a DiskError that begins with `what` and says why."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FAULTS:
-            raise
         raise DiskError(f"{what}: {explained(error, path)}" if what else explained(error, path)) from error
 
 
@@ -71,7 +73,7 @@ def replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     write: fills the open file. Raises DiskError; what was begun is removed then, so that it takes no room. What is no
     plain file, a pipe or a device, is written as it is; of a link it is the file behind it that is replaced.
     """
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():
         with writing(path), path.open("wb") as file:
             _filled(file, write)
         return

@@ -27,15 +27,13 @@ class RejectsFile:
         self._writer: Any = None
 
     def add(self, reject: Reject) -> None:
-        """Lists a row. Raises ConfigError or DiskError when the file cannot be written."""
+        """Lists a row. Raises DiskError when the file cannot be written."""
         if self.path is None:
             return
         if self._file is None:
-            try:
+            with disk.writing(self.path, f"--rejects {self.path}"):
                 # A command's later sources add to the list that its first ones began.
                 self._file = self.path.open("a" if self.listed else "w", encoding="utf-8", newline="")
-            except OSError as error:
-                raise ConfigError(f"--rejects: {disk.explained(error, self.path)}") from None
             self._writer = csv.writer(self._file, dialect="excel-tab")
             if not self.listed:
                 self._writer.writerow(HEADER)

@@ -83,8 +83,6 @@ class Run:
             with disk.writing(runs):
                 run.folder.mkdir(parents=True)
             run.save()
-        except OSError as error:
-            raise ConfigError(f"--runs {runs}: cannot make a folder there: {error.strerror}") from error
         except DiskError as error:
             shutil.rmtree(run.folder, ignore_errors=True)
             raise DiskError(

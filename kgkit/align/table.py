@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from kgkit import disk
-from kgkit.errors import ConfigError, ConnectorError, DiskError
+from kgkit.errors import ConnectorError, DiskError
 
 ACCEPTED, REVIEW, AMBIGUOUS, UNMATCHED = STATUSES = ("accepted", "review", "ambiguous", "unmatched")
 JUDGED = "correct?"
@@ -43,8 +43,7 @@ COLUMNS = tuple(f.name for f in dataclasses.fields(Row))
 def write_rows(path: Path, rows: Iterable[Row], extra: Sequence[str] = ()) -> int:
     """Writes a table, with empty columns `extra` before the others, and returns its rows.
 
-    The file is there whole or not at all: half a table would be taken for all of it. Raises ConfigError when it cannot
-    be written, DiskError when a disk is the reason.
+    The file is there whole or not at all: half a table would be taken for all of it. Raises DiskError.
     """
     count = 0
 
@@ -60,8 +59,6 @@ def write_rows(path: Path, rows: Iterable[Row], extra: Sequence[str] = ()) -> in
         disk.replace(path, write)
     except DiskError as error:
         raise DiskError(f"--out {path}: {error}; the graph is as it was") from error
-    except OSError as error:
-        raise ConfigError(f"--out {path} cannot be written: {error.strerror}") from None
     return count
 
 

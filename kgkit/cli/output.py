@@ -104,14 +104,12 @@ def write_text(option: str, file: Path, text: str) -> None:
 
 
 def _write_whole(option: str, file: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Writes a file whole or not at all, so that a full disk leaves the one that was there. Raises Disk- or ConfigError."""
+    """Writes a file whole or not at all, so that a full disk leaves the one that was there. Raises DiskError."""
     try:
         disk.replace(file, write)
     except DiskError as error:
         was = "what was there before is whole" if file.is_file() else "nothing of it is there"
         raise DiskError(f"{option} {file}: {error}; {was}, and the graph is as it was") from error
-    except OSError as error:
-        raise ConfigError(f"{option} {file}: cannot be written: {error.strerror}") from None
 
 
 def _text(columns: Sequence[str], rows: Sequence[Sequence[Any]], format: str) -> str:
