@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kgkit.complete import Completion, CompletionOptions, complete
-from kgkit.errors import ConfigError
+from kgkit.errors import ConfigError, DiskError
 from kgkit.graph import TrainingGraph
 from kgkit.ledger import rewriting
 from kgkit.model import LinkPredictor
-from kgkit.pipeline import restored
+from kgkit.pipeline import address, restored
 from kgkit.registry import load_model
 from kgkit.run import Run, list_runs
+from kgkit.store.open import embedded_path
 from kgkit.store.port import Answers, GraphStore, check_current
 
 
@@ -25,7 +26,7 @@ def run_to_complete(store: GraphStore, runs: Path, plugin: str | None, run: str 
         plugin = found.record["plugin"]
         if found.record["status"] != "finished":
             raise ConfigError(
-                f"run {found.id} is {found.record['status']}: finish it with `kgkit train --resume {found.id}`"
+                f"run {found.id} is {found.record['status']}: finish it with `kgkit train --resume {found.flags}`"
             )
     if plugin is None:
         raise ConfigError("give either --plugin NAME (see `kgkit plugins`) or --run RUN")
@@ -41,7 +42,7 @@ def run_to_complete(store: GraphStore, runs: Path, plugin: str | None, run: str 
         for r in list_runs(runs)
         if r["plugin"] == plugin
         and r["status"] == "finished"
-        and (r["id"] in here or r["store"] == store.uri)
+        and (r["id"] in here or _same(r.get("store"), store))
     ]
     if not latest:
         raise ConfigError(
@@ -49,6 +50,12 @@ def run_to_complete(store: GraphStore, runs: Path, plugin: str | None, run: str 
             f"`kgkit train --plugin {plugin} --store {store.uri}`"
         )
     return Run.open(runs, latest[-1]["id"])
+
+
+def _same(recorded: str | None, store: GraphStore) -> bool:
+    """Whether a record speaks of this store; earlier versions wrote the path as it was typed."""
+    path = embedded_path(recorded) if recorded else None
+    return address(store) == (str(path.resolve()) if path is not None and path.exists() else recorded)
 
 
 def complete_run(
@@ -62,7 +69,8 @@ def complete_run(
     """Completes facts by a finished run's model, and writes them in the place of those that it completed before.
 
     Counts, calibration and seconds go into the run's record as "completed". Raises ConfigError when the graph has
-    changed since the training, StoreError when the run's answers no longer stand in the graph and are to be written.
+    changed since the training, StoreError when the run's answers no longer stand in the graph and are to be written,
+    DiskError when only the record could not be written.
     """
     if write_back:  # before the work as well as with the writing
         rows = list(store.query("MATCH (r:Run) WHERE r.id = $id RETURN r.`current`", {"id": run.id}).rows)
@@ -89,5 +97,11 @@ def complete_run(
             said.update(written)
         timed("write_back", at)
     found.figures["seconds"] = seconds
-    run.update(completed={"options": dataclasses.asdict(options), **found.figures, "written": written})
+    try:
+        run.update(completed={"options": dataclasses.asdict(options), **found.figures, "written": written})
+    except DiskError as error:
+        stands = "the completed facts are in the graph" if write_back else "the graph is as it was"
+        raise DiskError(
+            f"{error}; {stands}, only the run's record lacks their counts: make room and give the command again"
+        ) from error
     return found, graph

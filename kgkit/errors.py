@@ -54,6 +54,14 @@ class ReadOnlyStoreError(StoreError):
     """A statement that writes was sent through a read-only door."""
 
 
+class DiskError(KgkitError):
+    """A disk that takes no more, or a folder that may not be written: full, over its quota, read-only, refused."""
+
+
+class DamagedRun(ConfigError):
+    """A file of a run's folder that is not what kgkit wrote there."""
+
+
 class EmptyExtraction(KgkitError):
     """A query found nothing to train on."""
 

@@ -57,8 +57,7 @@ def _aligned(run: str, label: str, wanted: IdMap, ids: pa.Array, matrix: Floats)
 
 
 def _from_folder(run: str, runs: Path, graph: TrainingGraph) -> dict[str, Floats]:
-    from kgkit.config import make_config
-    from kgkit.registry import load_model
+    from kgkit.pipeline import model_of
     from kgkit.run import Run
     from kgkit.tasks import steps_of
 
@@ -69,7 +68,6 @@ def _from_folder(run: str, runs: Path, graph: TrainingGraph) -> dict[str, Floats
             f"--init-from: run {opened.id} was trained on another graph and its vectors are not in this one: train it "
             "again on this graph with --write-back"
         )
-    cls = load_model(record["plugin"])
-    model = cls(make_config(cls.Config, record["parameters"]))
+    model = model_of(opened)
     model.restore(graph, opened.load_split(steps_of(model).load_split), opened)
     return model.embeddings()

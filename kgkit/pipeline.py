@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from kgkit.config import make_config
-from kgkit.errors import ConfigError, KgkitError
+from kgkit.errors import ConfigError, DiskError, KgkitError, TrainingError
+from kgkit.evaluate.splits import Split
 from kgkit.extract import Extraction, extract
 from kgkit.graph import TrainingGraph
 from kgkit.handover import vectors_of
 from kgkit.model import Model, Task
 from kgkit.registry import load_model
-from kgkit.run import Observer, Run, list_runs, peak_memory, versions
+from kgkit.run import CHECKPOINT, Observer, Run, list_runs, peak_memory, versions
+from kgkit.run_files import RECORD_NAME, damaged
+from kgkit.store.open import embedded_path
 from kgkit.store.port import GraphStore
 from kgkit.tasks import steps_of
 from kgkit.writeback import write_back
@@ -39,6 +42,7 @@ class TrainOptions:
     hops: str | None = None  # None: all facts; "auto": the model's receptive field; or a number
     triples_query: str | None = None
     interactions_query: str | None = None
+    keep_checkpoint: bool = False  # of a finished run, which needs none
 
 
 def train(
@@ -50,16 +54,18 @@ def train(
 ) -> Run:
     """Trains a plugin on a store and returns the finished run.
 
-    Raises PluginError, ConfigError, EmptyExtraction, LeakError, NonFiniteLoss, StoreError; the run's folder then says
-    "failed", and a KeyboardInterrupt leaves it "interrupted" with a checkpoint to resume from.
+    Raises PluginError, ConfigError, EmptyExtraction, LeakError, NonFiniteLoss, StoreError, DiskError. What fails before
+    the first epoch leaves no folder, as there is nothing to go on with; later the folder says "failed", and a
+    KeyboardInterrupt leaves it "interrupted", with a checkpoint to resume from.
     """
     model = _model(plugin, parameters)
+    steps_of(model).check(model, options)
     run = Run.create(
         options.runs,
         plugin,
         dataclasses.asdict(model.config),
         paper=str(model.paper),
-        store=store.uri,
+        store=address(store),
         options=_recorded(options),
         extraction=_described(store, model, options),
     )
@@ -69,12 +75,21 @@ def train(
 
 def resume(store: GraphStore, run: Run, observe: Observer = lambda event, data: None) -> Run:
     """Goes on with an unfinished run from its last checkpoint, to the same metrics as if it had not stopped."""
-    if run.record["status"] == "finished":
-        raise ConfigError(f"run {run.id} is finished: see it with `kgkit runs show {run.id}`")
+    status = run.record["status"]
+    if status == "finished":
+        raise ConfigError(f"run {run.id} is finished: see it with `kgkit runs show {run.flags}`")
+    if status == "running":
+        process = run.record["process"]
+        raise ConfigError(
+            f"run {run.id} is running as process {process['pid']} of {process['host']}: stop that first"
+        )
     run.observe, run.resume = observe, True
-    options = TrainOptions(runs=run.folder.parent, **run.record["options"])
-    run.update(status="running", error=None)
-    return _go(store, _model(run.record["plugin"], run.record["parameters"]), run, options)
+    options, model = _options(run), model_of(run)
+    try:
+        run.begin_again()
+    except DiskError as error:
+        raise DiskError(f"{error}; {_safe(run)}") from error
+    return _go(store, model, run, options)
 
 
 def same_run(
@@ -89,10 +104,15 @@ def same_run(
         "plugin": plugin,
         "status": "finished",
         "parameters": dataclasses.asdict(model.config),
-        "options": _recorded(options),
         "versions": versions(plugin),
     }
-    found = [r for r in list_runs(options.runs) if all(r.get(k) == v for k, v in wanted.items())]
+    found = [
+        r
+        for r in list_runs(options.runs)
+        if all(r.get(k) == v for k, v in wanted.items())
+        and {**_recorded(options), **r["options"], "keep_checkpoint": options.keep_checkpoint}
+        == _recorded(options)
+    ]
     if not found or _extract(store, model, options).fingerprint != found[-1]["data"]["fingerprint"]:
         return None
     run = Run.open(options.runs, found[-1]["id"])
@@ -106,23 +126,41 @@ def same_run(
 def evaluate_again(store: GraphStore, run: Run) -> dict[str, dict[str, float]]:
     """The metrics of a run's stored model on its stored split, computed afresh."""
     model, _, split = restored(store, run)
-    return steps_of(model).evaluate(model, split, TrainOptions(**run.record["options"]), run)
+    return steps_of(model).evaluate(model, split, _options(run), None)
 
 
 def restored(store: GraphStore, run: Run) -> tuple[Model, TrainingGraph, Any]:
     """A finished run's model as it was trained, with its graph and split.
 
-    Raises ConfigError when the graph has changed since.
+    Raises ConfigError when the run is not finished, or the graph has changed since; DamagedRun.
     """
-    model = _model(run.record["plugin"], run.record["parameters"])
-    graph = _extract(store, model, TrainOptions(**run.record["options"]))
+    if run.record["status"] != "finished" or "data" not in run.record:
+        raise ConfigError(
+            f"run {run.id} is {run.record['status']}: finish it with `kgkit train --resume {run.flags}`"
+        )
+    model = model_of(run)
+    graph = _extract(store, model, _options(run))
     if graph.fingerprint != run.record["data"]["fingerprint"]:
         raise ConfigError(
             f"{store.uri} has changed since run {run.id}: its model speaks of another graph; train anew"
         )
     split = run.load_split(steps_of(model).load_split)
+    sizes = (
+        (split.users, split.items, len(graph.users), len(graph.items))
+        if isinstance(split, Split)
+        else (split.entities, split.relations, len(graph.entities), len(graph.relations))
+    )
+    if sizes[:2] != sizes[2:]:
+        raise damaged(run.folder / "split.npz", "it is over another graph than the run's")
     model.restore(graph, split, run)
     return model, graph, split
+
+
+def address(store: GraphStore) -> str:
+    """How a store is found again from any folder: its path from the root, or its URI."""
+    path = embedded_path(store.uri)
+    # A driver handed in by a program calls its store by a name that is no path.
+    return str(path.resolve()) if path is not None and path.exists() else store.uri
 
 
 def _go(store: GraphStore, model: Model, run: Run, options: TrainOptions) -> Run:
@@ -166,26 +204,66 @@ def _go(store: GraphStore, model: Model, run: Run, options: TrainOptions) -> Run
                     store, model, graph, run, steps.answers(model, graph, options, run)
                 )
         run.record["peak_memory"] = peak_memory()
+        run.finish(options.keep_checkpoint)
     return run
 
 
 @contextmanager
 def _status(run: Run) -> Iterator[None]:
-    """Leaves how a run ended in its record."""
+    """Leaves how a run ended in its record; of one that ended before its first epoch by a fault that has a name, nothing."""
     try:
         yield
-    except KeyboardInterrupt:
-        run.update(status="interrupted")
+    except KeyboardInterrupt as stop:
+        run.stopped("interrupted", str(stop) or None)
+        raise
+    except DiskError as error:
+        run.stopped("failed", str(error))
+        raise DiskError(f"{error}; {_safe(run)}") from error
+    except KgkitError as error:
+        begun = run.resume or run.trace() or run.record["metrics"] or isinstance(error, TrainingError)
+        if begun:
+            run.stopped("failed", str(error))
+        else:
+            run.erase()
         raise
     except Exception as error:
-        run.update(status="failed", error=str(error) if isinstance(error, KgkitError) else repr(error))
+        run.stopped("failed", repr(error))
         raise
-    run.update(status="finished")
+
+
+def _safe(run: Run) -> str:
+    """What of a run stands when a disk took no more, and what to do."""
+    graph = "its answers are in the graph" if run.record.get("written") else "the graph is as it was"
+    kept = (
+        "its last checkpoint is whole" if (run.folder / CHECKPOINT).exists() else "it has no checkpoint yet"
+    )
+    return (
+        f"run {run.id} stopped there, {kept} and {graph}: make room, then `kgkit train --resume {run.flags}`"
+    )
 
 
 def _model(plugin: str, parameters: Mapping[str, Any]) -> Model:
     cls = load_model(plugin)
     return cls(make_config(cls.Config, parameters))
+
+
+def model_of(run: Run) -> Model:
+    """The model of a run's record. Raises DamagedRun for parameters that no model could have been trained with."""
+    try:
+        return _model(run.record["plugin"], run.record["parameters"])
+    except (ConfigError, TypeError, ValueError, OverflowError) as error:
+        raise damaged(
+            run.folder / RECORD_NAME, f"its parameters are none of {run.record['plugin']} ({error})"
+        ) from None
+
+
+def _options(run: Run) -> TrainOptions:
+    """The options of a run's record. Raises DamagedRun for those that are unknown."""
+    recorded = run.record.get("options", {})
+    known = {f.name for f in dataclasses.fields(TrainOptions)} - {"runs"}
+    if unknown := sorted(set(recorded) - known):
+        raise damaged(run.folder / RECORD_NAME, f"options.{unknown[0]} is no option of this version")
+    return TrainOptions(runs=run.folder.parent, **recorded)
 
 
 def _extract(store: GraphStore, model: Model, options: TrainOptions) -> TrainingGraph:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
+from kgkit import disk
 from kgkit.errors import ConfigError, TooManyRejects
 from kgkit.records import Data, Kept, Progress, Record, Reject, Skipped
 
@@ -26,28 +27,28 @@ class RejectsFile:
         self._writer: Any = None
 
     def add(self, reject: Reject) -> None:
-        """Lists a row. Raises ConfigError when the file cannot be written."""
+        """Lists a row. Raises DiskError when the file cannot be written."""
         if self.path is None:
             return
         if self._file is None:
-            try:
+            with disk.writing(self.path, f"--rejects {self.path}"):
                 # A command's later sources add to the list that its first ones began.
                 self._file = self.path.open("a" if self.listed else "w", encoding="utf-8", newline="")
-            except OSError as error:
-                raise ConfigError(f"--rejects {self.path} cannot be written: {error.strerror}") from None
             self._writer = csv.writer(self._file, dialect="excel-tab")
             if not self.listed:
                 self._writer.writerow(HEADER)
         self.listed += 1
-        self._writer.writerow([reject.file, reject.line or "", reject.reason, reject.text])
+        with disk.writing(self.path, f"--rejects {self.path}"):
+            self._writer.writerow([reject.file, reject.line or "", reject.reason, reject.text])
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._file is not None and self.path is not None:
+            file, self._file = self._file, None
+            with disk.writing(self.path, f"--rejects {self.path}"):
+                file.close()
 
 
 class Rejects:

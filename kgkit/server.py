@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kgkit.errors import StoreError
+from kgkit.processes import start_time
 from kgkit.server_archive import java_options, make_later
 from kgkit.server_exchange import finish_exchange, mark_ready
 from kgkit.server_jars import class_path, fetched_jars, java, run_admin, write_arguments, write_private
@@ -146,7 +147,7 @@ def status(*, home: Path | None = None) -> ServerInfo | None:
         return None
     with contextlib.suppress(ChildProcessError):  # reap it when this process started it
         os.waitpid(process.pid, os.WNOHANG)
-    if not process.started or _start_time(process.pid) != process.started:
+    if not process.started or start_time(process.pid) != process.started:
         return None
     return _info(home, process)
 
@@ -322,7 +323,7 @@ def _launch(home: Path, launcher: Path, jars: list[Path], port: int, memory: str
             stderr=log,
             start_new_session=True,  # it outlives the terminal and its Ctrl-C
         )
-    record = _Process(process.pid, _start_time(process.pid) or "", port)
+    record = _Process(process.pid, start_time(process.pid) or "", port)
     write_private(home / "server.json", json.dumps(asdict(record)))
     return process
 
@@ -380,18 +381,3 @@ def _info(home: Path, process: _Process) -> ServerInfo:
         home=home,
         log=home / "logs" / "console.log",
     )
-
-
-def _start_time(pid: int) -> str | None:
-    """When a live process began, in words that only compare; None when there is no such process."""
-    if sys.platform == "linux":
-        try:
-            # The name in brackets may hold anything, so count from behind it: state is field 3, start time field 22.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] == "Z" else fields[19]
-    done = subprocess.run(  # nosec B607
-        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or None

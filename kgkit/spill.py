@@ -5,6 +5,7 @@ Small ones never touch the disk.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from kgkit.arrays import Ints
+from kgkit.disk import explained
 from kgkit.errors import ConnectorError
 from kgkit.native.id_set import IdSet
 
@@ -48,7 +50,13 @@ class SpillFolder:
         """A file of a spill."""
         if self._folder is None:
             self.spilled = True
-            self._folder = tempfile.TemporaryDirectory(prefix="kgkit-")
+            try:
+                self._folder = tempfile.TemporaryDirectory(prefix="kgkit-")
+            except OSError as error:
+                where = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
+                raise ConnectorError(
+                    f"no folder for temporary files: {explained(error, Path(where))}; name another one by TMPDIR"
+                ) from None
         return Path(self._folder.name) / f"{spill}-{number}.arrow"
 
     def make_room(self) -> None:
@@ -103,7 +111,8 @@ class Spill:
                     batches += len(made)
         except OSError as error:
             raise ConnectorError(
-                f"no room for temporary files ({error}): name a folder on a larger disk by TMPDIR"
+                f"no room for temporary files: {explained(error, path)}; make room, or name a folder on a larger disk by "
+                "TMPDIR, and give the command again"
             ) from None
         self._files.append((path, index))
 

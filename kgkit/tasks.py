@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from kgkit.config import unknown_name
 from kgkit.errors import ConfigError, EmptyExtraction
 from kgkit.evaluate import protocol, splits, triple_leaks, triple_split
 from kgkit.evaluate.link_prediction import evaluate_links
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
 class Steps:
     """The steps of a run that depend on the model's task.
 
+    check: raises ConfigError for options that no graph could satisfy.
     split: parts the graph's data, and refuses a split that leaks; what it noticed goes into the run's record.
-    evaluate: metrics by part; tables too long for the record go into files of the run's folder.
+    evaluate: metrics by part; tables too long for the record go into files of the run's folder, if a run is given.
     """
 
+    check: Callable[[Any, TrainOptions], None]
     split: Callable[[Any, TrainingGraph, TrainOptions, Run], Any]
-    save_split: Callable[[Any, Path], None]
+    save_split: Callable[[Any, IO[bytes]], None]
     load_split: Callable[[Path], Any]
-    evaluate: Callable[[Any, Any, TrainOptions, Run], dict[str, dict[str, float]]]
+    evaluate: Callable[[Any, Any, TrainOptions, Run | None], dict[str, dict[str, float]]]
     answers: Callable[[Any, TrainingGraph, TrainOptions, Run], list[Answers]]
 
 
@@ -57,18 +60,22 @@ def ratios_of(options: TrainOptions, default: tuple[int, int, int]) -> tuple[int
 # -- recommenders ------------------------------------------------------------------------------------------------
 
 
-def _split_pairs(model: Recommender, graph: TrainingGraph, options: TrainOptions, run: Run) -> splits.Split:
+def _check_pairs(model: Recommender, options: TrainOptions) -> None:
     if options.split not in (None, "random"):
         raise ConfigError(
             f"--split {options.split} is for models of facts: {model.name} parts purchases at random"
         )
+    ratios_of(options, (6, 2, 2))
+
+
+def _split_pairs(model: Recommender, graph: TrainingGraph, options: TrainOptions, run: Run) -> splits.Split:
     split = splits.split_pairs(graph.require(), model.config.seed, ratios_of(options, (6, 2, 2)))
     splits.check_leaks(split, graph)
     return split
 
 
 def _evaluate_pairs(
-    model: Recommender, split: splits.Split, options: TrainOptions, run: Run
+    model: Recommender, split: splits.Split, options: TrainOptions, run: Run | None
 ) -> dict[str, dict[str, float]]:
     return protocol.evaluate(
         model,
@@ -102,6 +109,12 @@ def _recommended(model: Recommender, graph: TrainingGraph, options: TrainOptions
 # -- link predictors ---------------------------------------------------------------------------------------------
 
 
+def _check_facts(model: LinkPredictor, options: TrainOptions) -> None:
+    if options.split not in (None, *triple_split.HOW):
+        raise ConfigError(unknown_name("--split", options.split, triple_split.HOW))
+    ratios_of(options, (8, 1, 1))
+
+
 def _split_facts(
     model: LinkPredictor, graph: TrainingGraph, options: TrainOptions, run: Run
 ) -> triple_split.TripleSplit:
@@ -119,16 +132,20 @@ def _split_facts(
 
 
 def _evaluate_facts(
-    model: LinkPredictor, split: triple_split.TripleSplit, options: TrainOptions, run: Run
+    model: LinkPredictor, split: triple_split.TripleSplit, options: TrainOptions, run: Run | None
 ) -> dict[str, dict[str, float]]:
     found = evaluate_links(model, split, memory=options.memory, raw=options.raw)
-    run.save_json("ranking.json", {"relations": found.relations, "categories": found.categories})
+    if run is not None:
+        run.save_json("ranking.json", {"relations": found.relations, "categories": found.categories})
     return found.metrics
 
 
 _STEPS = {
-    Task.RECOMMENDATION: Steps(_split_pairs, splits.save, splits.load, _evaluate_pairs, _recommended),
+    Task.RECOMMENDATION: Steps(
+        _check_pairs, _split_pairs, splits.save, splits.load, _evaluate_pairs, _recommended
+    ),
     Task.LINK_PREDICTION: Steps(
+        _check_facts,
         _split_facts,
         triple_split.save,
         triple_split.load,

@@ -197,7 +197,9 @@ def test_command_with_the_graph_changed_gone_or_the_run_unfinished(
     assert not (tmp_path / "none.lbug").exists()
 
     record = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps({**record, "status": "failed", "error": "<boom>"}))
+    (run.folder / "run.json").write_text(
+        json.dumps({**record, "status": "failed", "error": "<boom>", "sha256": None})
+    )
     done = run_command(run.id, "--runs", runs, "--out", page)
     assert done.exception is None and "&lt;boom&gt;" in page.read_text()
     Page(page.read_text())

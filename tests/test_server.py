@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from kgkit import server, server_archive, server_jars
 from kgkit.cli import neo4j as command
 from kgkit.errors import StoreError
+from kgkit.processes import start_time
 from kgkit.server import ServerInfo
 
 pytestmark = pytest.mark.neo4j
@@ -100,7 +101,7 @@ def test_a_stop_uses_the_jars_that_are_there(
         (cache / "one.jar").touch()
     before = set(cache.rglob("*"))
     process = subprocess.Popen(["sleep", "100"])  # whatever server.json names is the server
-    record = {"pid": process.pid, "started": server._start_time(process.pid), "port": 7687}
+    record = {"pid": process.pid, "started": start_time(process.pid), "port": 7687}
     (tmp_path / "server.json").write_text(json.dumps(record))
     assert server.stop(home=tmp_path)
     assert process.wait() is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import dataclasses
 import math
@@ -9,8 +10,10 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from kgkit.errors import ConfigError, ConnectorError
+from kgkit import disk
+from kgkit.errors import ConnectorError, DiskError
 
 ACCEPTED, REVIEW, AMBIGUOUS, UNMATCHED = STATUSES = ("accepted", "review", "ambiguous", "unmatched")
 JUDGED = "correct?"
@@ -40,18 +43,22 @@ COLUMNS = tuple(f.name for f in dataclasses.fields(Row))
 def write_rows(path: Path, rows: Iterable[Row], extra: Sequence[str] = ()) -> int:
     """Writes a table, with empty columns `extra` before the others, and returns its rows.
 
-    Raises ConfigError when the file cannot be written.
+    The file is there whole or not at all: half a table would be taken for all of it. Raises DiskError.
     """
     count = 0
+
+    def write(file: IO[bytes]) -> None:
+        nonlocal count
+        writer = csv.writer(codecs.getwriter("utf-8")(file), dialect="excel-tab", lineterminator="\n")
+        writer.writerow([*extra, *COLUMNS])
+        for row in rows:
+            count += 1
+            writer.writerow([*("" for _ in extra), *(_cell(getattr(row, c)) for c in COLUMNS)])
+
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, dialect="excel-tab", lineterminator="\n")
-            writer.writerow([*extra, *COLUMNS])
-            for row in rows:
-                count += 1
-                writer.writerow([*("" for _ in extra), *(_cell(getattr(row, c)) for c in COLUMNS)])
-    except OSError as error:
-        raise ConfigError(f"--out {path} cannot be written: {error.strerror}") from None
+        disk.replace(path, write)
+    except DiskError as error:
+        raise DiskError(f"--out {path}: {error}; the graph is as it was") from error
     return count
 
 

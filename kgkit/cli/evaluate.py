@@ -29,7 +29,7 @@ def evaluate(
     from kgkit.store.open import open_store
 
     opened = Run.open(runs, run)
-    with open_store(store or opened.record["store"], read_only=True) as graph:
+    with open_store(opened.store(store), read_only=True, create=False) as graph:
         metrics = evaluate_again(graph, opened)
     if as_json:
         typer.echo(json.dumps({"run": opened.id, "metrics": metrics}, indent=2))

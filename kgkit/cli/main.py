@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import kgkit.store.open
-from kgkit import __version__
+from kgkit import __version__, disk
 from kgkit.errors import KgkitError
 
 # A command module has `register(app)` and imports anything heavy inside its functions: --help must stay fast.
@@ -91,6 +91,11 @@ def main() -> None:
     except BrokenPipeError:  # `kgkit query ... | head`
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if (fault := disk.unforeseen(error)) is None:
+            raise
+        typer.echo(f"error: {fault}", err=True)
+        sys.exit(1)
     finally:
         # All that is left goes with the process: on its way out the interpreter need not look through it, a tenth of a
         # short command's time. torch's extensions, though, would print what they take for leaks.

@@ -6,15 +6,15 @@ import base64
 import csv
 import io
 import json
-import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import typer
 
-from kgkit.errors import ConfigError
+from kgkit import disk
+from kgkit.errors import ConfigError, DiskError
 
 FORMATS = ("table", "csv", "json", "parquet")
 
@@ -68,22 +68,22 @@ def to_format(
     if format == "parquet" and output is None:
         raise ConfigError("--format parquet needs --output FILE")
     found = [tuple(row) for row in rows]
-    try:
-        if format == "parquet":
-            _parquet(columns, found, output)
-        elif output is not None:
-            output.write_text(_text(columns, found, format), encoding="utf-8")
-        elif format == "table" and len(found) == 1 and isinstance(found[0][0], str) and "\n" in found[0][0]:
-            typer.echo(found[0][0])  # a drawn plan: EXPLAIN
-        elif format == "table":
-            print_table(columns, found)
-        else:
-            typer.echo(_text(columns, found, format), nl=False)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) or output is None:
-            raise
-        raise ConfigError(f"--output {output}: {error.strerror}") from None
+    if format == "parquet" and output is not None:
+        _write_whole("--output", output, lambda file: _parquet(columns, found, file))
+    elif output is not None:
+        write_text("--output", output, _text(columns, found, format))
+    else:
+        _print(columns, found, format)
     return len(found)
+
+
+def _print(columns: Sequence[str], found: Sequence[Sequence[Any]], format: str) -> None:
+    if format == "table" and len(found) == 1 and isinstance(found[0][0], str) and "\n" in found[0][0]:
+        typer.echo(found[0][0])  # a drawn plan: EXPLAIN
+    elif format == "table":
+        print_table(columns, found)
+    else:
+        typer.echo(_text(columns, found, format), nl=False)
 
 
 def check_writable(option: str, file: Path) -> None:
@@ -94,16 +94,22 @@ def check_writable(option: str, file: Path) -> None:
         raise ConfigError(
             f"{option} {file}: there is no folder {file.parent}; make it first (mkdir -p {file.parent})"
         )
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise ConfigError(f"{option} {file}: cannot be written: permission denied")
+    if why := disk.refusal(file if file.exists() else file.parent):
+        raise ConfigError(f"{option} {file}: {why}")
 
 
 def write_text(option: str, file: Path, text: str) -> None:
-    """Writes a whole file. Raises ConfigError naming the option that asked for it."""
+    """Writes a whole file. Raises DiskError naming the option that asked for it."""
+    _write_whole(option, file, lambda stream: stream.write(text.encode()))
+
+
+def _write_whole(option: str, file: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Writes a file whole or not at all, so that a full disk leaves the one that was there. Raises DiskError."""
     try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:  # a full disk, say
-        raise ConfigError(f"{option} {file}: cannot be written: {error.strerror}") from None
+        disk.replace(file, write)
+    except DiskError as error:
+        was = "what was there before is whole" if file.is_file() else "nothing of it is there"
+        raise DiskError(f"{option} {file}: {error}; {was}, and the graph is as it was") from error
 
 
 def _text(columns: Sequence[str], rows: Sequence[Sequence[Any]], format: str) -> str:
@@ -122,7 +128,7 @@ def _text(columns: Sequence[str], rows: Sequence[Sequence[Any]], format: str) ->
     return buffer.getvalue()
 
 
-def _parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], output: Path | None) -> None:
+def _parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], file: IO[bytes]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -134,7 +140,7 @@ def _parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], output: Path
             raise ConfigError(
                 f"column {name} holds values of several types, which Parquet cannot: use --format json"
             ) from None
-    pq.write_table(pa.table(arrays, names=list(columns)), output)
+    pq.write_table(pa.table(arrays, names=list(columns)), file)
 
 
 def _cell(value: Any) -> str:

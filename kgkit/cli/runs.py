@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,10 @@ def runs(context: typer.Context, runs: RunsOption = Path("runs"), as_json: JsonO
     from kgkit.report.metrics import run_rows
     from kgkit.run import list_runs
 
-    records = list_runs(runs)
+    damaged: list[str] = []
+    records = list_runs(runs, lambda error: damaged.append(str(error)))
+    for line in damaged:
+        typer.echo(f"damaged: {line}", err=True)
     if as_json:
         typer.echo(json.dumps(records, indent=2))
     elif not records:
@@ -53,8 +57,9 @@ def show(
     from kgkit.run import Run
 
     opened = Run.open(runs or context.obj, run)
+    trace = opened.trace()
     if as_json:
-        typer.echo(json.dumps({**opened.record, "trace": opened.trace()}, indent=2))
+        typer.echo(json.dumps({**opened.record, "trace": trace}, indent=2))
         return
     record = opened.record
     for key in (
@@ -80,7 +85,7 @@ def show(
         typer.echo(f"{name:<12}{' '.join(cypher.split())}")
     if record["metrics"]:
         print_table(*metric_rows(record["metrics"], every=True), title="metrics")
-    if trace := opened.trace():
+    if trace:
         select = next(filter(None, map(validation_name, trace)), "validation")
         rows = [
             [
@@ -99,17 +104,28 @@ def show(
 @app.command()
 def erase(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(help="Run id, or its beginning.")],
+    run: Annotated[
+        str,
+        typer.Argument(help="Run id, or a beginning of it that names no other and reaches into its date."),
+    ],
     runs: RunsOption | None = None,
     store: StoreOption = None,
     keep_graph: Annotated[bool, typer.Option("--keep-graph", help="Only remove the run's folder.")] = False,
 ) -> None:
     """Take a run back: what it wrote into the graph, and its folder; from the graph alone where the folder is gone."""
-    from kgkit.run import Run
+    from kgkit.errors import DamagedRun
+    from kgkit.run import Run, pick, run_ids
     from kgkit.store.open import open_store
 
+    where: Path = runs or context.obj
+    _check_meant(run, run_ids(where), f"in {where}")
     try:
-        opened = Run.open(runs or context.obj, run)
+        opened = Run.open(where, run)
+    except DamagedRun as error:
+        if store is None and not keep_graph:
+            raise
+        opened = Run(where / pick(where, run), {"id": pick(where, run), "written": {"perhaps": 0}})
+        typer.echo(f"damaged: {error}", err=True)
     except ConfigError as error:
         if store is None or keep_graph:
             raise
@@ -118,16 +134,36 @@ def erase(
             _take_back(graph, id)
         typer.echo(f"{id} erased (it had no folder)")
         return
+    if opened.record.get("status") == "running":
+        process = opened.record["process"]
+        raise ConfigError(
+            f"run {opened.id} is running as process {process['pid']} of {process['host']}: stop that first"
+        )
     if not keep_graph and opened.record.get("written"):
-        with open_store(store or opened.record["store"], create=False) as graph:
+        with open_store(opened.store(store), create=False) as graph:
             _take_back(graph, opened.id)
     opened.erase()
     typer.echo(f"{opened.id} erased")
 
 
+def _check_meant(run: str, there: list[str], where: str) -> None:
+    """Raises ConfigError for what is no id and no beginning of one that reaches into the date: a plugin's name, say.
+
+    As with git and docker the rest of an id may be left out, but not all that tells a plugin's runs apart: whoever
+    types the name of the plugin has perhaps forgotten that it has another run.
+    """
+    found = [id for id in there if id.startswith(run)]
+    if found and run not in there and not re.search(r"-\d{4,}", run):
+        raise ConfigError(
+            f"{run!r} names no run: what is erased is named by its id, or a beginning of it that reaches into the "
+            f"date; {where} begin so: {', '.join(found)}"
+        )
+
+
 def _written_run(graph: GraphStore, run: str, folders: str) -> str:
     """The id of the one run in the graph that begins so. Raises ConfigError, saying what there is in `folders` too."""
     there: list[str] = [row["id"] for table in graph.read_nodes("Run", []) for row in table.to_pylist()]
+    _check_meant(run, there, f"in {graph.uri}")
     found = [id for id in there if id == run] or [id for id in there if id.startswith(run)]
     if len(found) == 1:
         return found[0]

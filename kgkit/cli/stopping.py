@@ -1,4 +1,4 @@
-"""Ctrl-C, or SIGTERM, at a command that should store what it has read before it ends."""
+"""Ctrl-C, SIGTERM or SIGHUP at a command that should store what it has, or say how it ended, before it ends."""
 
 from __future__ import annotations
 
@@ -47,3 +47,37 @@ class Stop:
             yield self
         finally:
             restore()
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C by another signal; `str` names it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP raise Stopped as Ctrl-C raises KeyboardInterrupt; a second one does what signals do.
+
+    Elsewhere than on the main thread, and where the process ignores them, as below nohup, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {n: handler for n, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
+
+    def stop(number: int, frame: Any) -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        raise Stopped(number)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -81,6 +81,9 @@ def train(
     memory: Annotated[
         int, typer.Option("--memory", min=16, metavar="MIB", help="MiB of scores held while ranking.")
     ] = 512,
+    keep_checkpoint: Annotated[
+        bool, typer.Option("--keep-checkpoint", help="Keep the checkpoint of the finished run too.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     help: Annotated[
@@ -105,6 +108,7 @@ def train(
         make_config(config, parameters)  # wrong options are named before any store is opened
 
     from kgkit import pipeline
+    from kgkit.cli.stopping import Stopped, raising
     from kgkit.run import Run
     from kgkit.store.open import open_store
 
@@ -116,23 +120,25 @@ def train(
         told(event, data)
 
     try:
-        if resume is not None:
-            opened = Run.open(runs, resume)
-            with open_store(store or opened.record["store"], create=False) as graph:
-                run = pipeline.resume(graph, opened, observe)
-        else:
-            assert plugin is not None
-            options = pipeline.TrainOptions(
-                runs=runs, write_back=write_back, top=top, memory=memory << 20,
-                hops=hops, triples_query=triples_query, interactions_query=interactions_query,
-                split=split, ratios=ratios, raw=raw, init_from=init_from,
-            )  # fmt: skip
-            with open_store(store, read_only=not write_back, create=False) as graph:
-                run = pipeline.train(graph, plugin, parameters, options, observe)
-    except KeyboardInterrupt:
+        with raising():
+            if resume is not None:
+                opened = Run.open(runs, resume)
+                with open_store(opened.store(store), create=False) as graph:
+                    run = pipeline.resume(graph, opened, observe)
+            else:
+                assert plugin is not None
+                options = pipeline.TrainOptions(
+                    runs=runs, write_back=write_back, top=top, memory=memory << 20,
+                    hops=hops, triples_query=triples_query, interactions_query=interactions_query,
+                    split=split, ratios=ratios, raw=raw, init_from=init_from, keep_checkpoint=keep_checkpoint,
+                )  # fmt: skip
+                with open_store(store, read_only=not write_back, create=False) as graph:
+                    run = pipeline.train(graph, plugin, parameters, options, observe)
+    except KeyboardInterrupt as stop:
         if begun:
-            typer.echo(f"interrupted: `kgkit train --resume {begun}` goes on from the last epoch", err=True)
-        raise typer.Exit(130) from None
+            flags = Run(runs / begun, {"id": begun}).flags
+            typer.echo(f"interrupted: `kgkit train --resume {flags}` goes on from the last epoch", err=True)
+        raise typer.Exit(128 + stop.number if isinstance(stop, Stopped) else 130) from None
     if as_json:
         typer.echo(json.dumps(run.record, indent=2))
     else:

@@ -6,15 +6,16 @@ Negatives are drawn once, before the split, and are split along with the positiv
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from kgkit.errors import ConfigError, EmptyExtraction, LeakError
 from kgkit.graph import distinct, ranges
 from kgkit.lazy import np, torch
+from kgkit.run_files import damaged, read_arrays
 
 if TYPE_CHECKING:
     from kgkit.arrays import Bools, Floats, Ints
@@ -70,7 +71,7 @@ class Split:
         return digest.hexdigest()
 
 
-def save(split: Split, path: Path) -> None:
+def save(split: Split, file: IO[bytes]) -> None:
     """Stores a split as npz (int32 ids)."""
     arrays = {
         f"{part}_{column}": getattr(getattr(split, part), column).astype(
@@ -79,23 +80,43 @@ def save(split: Split, path: Path) -> None:
         for part in ("train", "valid", "test")
         for column in ("user", "item", "label")
     }
-    with path.open("wb") as file:
-        np.savez(file, shape=np.array([split.users, split.items]), **arrays)
+    np.savez(file, shape=np.array([split.users, split.items]), **arrays)
 
 
 def load(path: Path) -> Split:
-    """The split that `save` stored."""
-    with np.load(path) as data:
-        train, valid, test = (
-            LabelledPairs(
-                data[f"{part}_user"].astype(np.int64),
-                data[f"{part}_item"].astype(np.int64),
-                data[f"{part}_label"].astype(np.float32),
-            )
-            for part in ("train", "valid", "test")
-        )
-        users, items = (int(v) for v in data["shape"])
+    """The split that `save` stored. Raises DamagedRun for a file that is missing or something else."""
+    data = read_arrays(path)
+    users, items = read_shape(data, path)
+    wanted = {"user": users, "item": items, "label": 2}
+    parts = []
+    for part in ("train", "valid", "test"):
+        columns = [read_ids(data, f"{part}_{name}", most, path) for name, most in wanted.items()]
+        if len({len(column) for column in columns}) > 1:
+            raise damaged(path, f"the columns of {part} are of different lengths")
+        parts.append(LabelledPairs(columns[0], columns[1], columns[2].astype(np.float32)))
+    train, valid, test = parts
     return Split(train, valid, test, users, items)
+
+
+def read_shape(data: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    """The two sizes that a split is over. Raises DamagedRun."""
+    shape = data.get("shape")
+    if shape is None or shape.shape != (2,) or shape.dtype.kind != "i" or min(shape) < 0:
+        raise damaged(path, "it is not a readable split (its shape is no pair of sizes)")
+    return int(shape[0]), int(shape[1])
+
+
+def read_ids(data: Mapping[str, Any], name: str, most: int, path: Path, rows: int | None = None) -> Ints:
+    """An array of ids below `most`, int64 [N], or [rows, N]. Raises DamagedRun."""
+    array = data.get(name)
+    if array is None or array.dtype.kind not in "iu" or array.ndim != (1 if rows is None else 2):
+        raise damaged(path, f"it is not a readable split (it has no ids {name})")
+    if rows is not None and len(array) != rows:
+        raise damaged(path, f"{name} has {len(array)} rows where {rows} belong")
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) < most:
+        raise damaged(path, f"{name} has ids from {array.min()} to {array.max()}, of {most:,} there are")
+    ids: Ints = array.astype(np.int64)
+    return ids
 
 
 def sample_negatives(interactions: Interactions, n_users: int, n_items: int, seed: int) -> LabelledPairs:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from kgkit.config import unknown_name
 from kgkit.errors import ConfigError, EmptyExtraction
-from kgkit.evaluate.splits import check_ratios
+from kgkit.evaluate.splits import check_ratios, read_ids, read_shape
 from kgkit.graph import Triples
 from kgkit.lazy import np
+from kgkit.run_files import read_arrays
 from kgkit.schema import SPLITS
 
 if TYPE_CHECKING:
@@ -186,26 +187,28 @@ def count_unseen(split: TripleSplit) -> dict[str, int]:
     }
 
 
-def save(split: TripleSplit, path: Path) -> None:
-    """Writes a split as an npz file at exactly this path: int32 [3, facts] (head, relation, tail) a part."""
+def save(split: TripleSplit, file: IO[bytes]) -> None:
+    """Writes a split as an npz file: int32 [3, facts] (head, relation, tail) a part."""
     arrays: dict[str, Any] = {
         name: np.stack([part.head, part.relation, part.tail]).astype(np.int32)
         for name, part in zip(PARTS, (split.train, split.valid, split.test), strict=True)
     }
-    with path.open("wb") as file:
-        np.savez(file, shape=np.array([split.entities, split.relations]), **arrays)
+    np.savez(file, shape=np.array([split.entities, split.relations]), **arrays)
 
 
 def load(path: Path) -> TripleSplit:
-    """Reads what `save` wrote. Raises ConfigError for a file that is missing or something else."""
-    from zipfile import BadZipFile
-
-    try:
-        with np.load(path) as data:
-            train, valid, test = (Triples(*data[name].astype(np.int64)) for name in PARTS)
-            entities, relations = (int(v) for v in data["shape"])
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing: train again") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
-        raise ConfigError(f"{path} is not a readable split of facts: train again") from None
+    """Reads what `save` wrote. Raises DamagedRun for a file that is missing or something else."""
+    data = read_arrays(path)
+    entities, relations = read_shape(data, path)
+    parts = []
+    for name in PARTS:
+        head, relation, tail = read_ids(data, name, max(entities, relations), path, rows=3)
+        for what, ids, most in (
+            ("head", head, entities),
+            ("relation", relation, relations),
+            ("tail", tail, entities),
+        ):
+            read_ids({f"{name} {what}": ids}, f"{name} {what}", most, path)
+        parts.append(Triples(head, relation, tail))
+    train, valid, test = parts
     return TripleSplit(train, valid, test, entities, relations)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 HEADLINE = (
@@ -29,10 +31,30 @@ def run_rows(records: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]
     tests = [r.get("metrics", {}).get("test", {}) for r in records]
     shown = tuple(name for name in shown if any(name in test for test in tests)) or shown[:2]
     rows = [
-        [r["id"], r["plugin"], r["status"], r["created"], *(_figure(test.get(name)) for name in shown)]
+        [
+            r["id"],
+            r["plugin"],
+            _status(r),
+            r["created"],
+            _from_here(r.get("store", "")),
+            *(_figure(test.get(name)) for name in shown),
+        ]
         for r, test in zip(records, tests, strict=True)
     ]
-    return ["run", "plugin", "status", "created", *(f"test {name}" for name in shown)], rows
+    return ["run", "plugin", "status", "created", "store", *(f"test {name}" for name in shown)], rows
+
+
+def _status(record: Mapping[str, Any]) -> str:
+    """A run of another machine cannot be asked whether it still runs: its host is named."""
+    host = record.get("process", {}).get("host")
+    elsewhere = record["status"] == "running" and host not in (None, platform.node())
+    return f"running on {host}" if elsewhere else str(record["status"])
+
+
+def _from_here(store: str) -> str:
+    """A store as it may be typed in the current folder: a path below that without the folder."""
+    here = Path.cwd()
+    return str(Path(store).relative_to(here)) if Path(store).is_relative_to(here) else store
 
 
 def validation_name(line: Mapping[str, Any]) -> str | None:

@@ -21,6 +21,8 @@ from kgkit.model import LinkPredictor, Model, Recommender
 from kgkit.pipeline import restored
 from kgkit.predict import named_nodes
 from kgkit.report.charts import COLOURS, Series
+from kgkit.run_files import damaged
+from kgkit.run_shapes import NAMES, RANKING
 from kgkit.store.open import open_store
 
 if TYPE_CHECKING:
@@ -106,26 +108,33 @@ class RunFigures:
 def run_figures(run: Run, store: Any = None) -> RunFigures:
     """Reads a run and, where it can, brings its model back. store: as `open_store` takes it; None for the recorded one.
 
-    Never raises a KgkitError for the store's sake: `missing` holds its message.
+    Never raises a KgkitError for the store's or the model's sake: `missing` holds its message. Raises DamagedRun for
+    what can be shown without them.
     """
-    ranking = run.load_json("ranking.json") or {"relations": [], "categories": []}
-    names: Sequence[str] = run.load_json("relations.json") or []
+    trace = run.trace()
+    ranking = run.load_json("ranking.json", RANKING) or {"relations": [], "categories": []}
+    names: Sequence[str] = run.load_json("relations.json", NAMES) or []
     found: dict[str, Any] = {}
     if run.record["status"] != "finished":
         found["missing"] = f"the run is {run.record['status']}"
     else:
         try:
-            with open_store(store or run.record["store"], read_only=True, create=False) as opened:
+            with open_store(run.store(store), read_only=True, create=False) as opened:
                 model, graph, split = restored(opened, run)
                 names = graph.relations.ids.to_pylist()
                 found = _of_model(opened, model, graph, split, int(run.record["seed"] or 0))
         except KgkitError as error:
             found["missing"] = str(error)
+    for row in ranking["relations"]:
+        if row["relation"] < 0 or (names and row["relation"] >= len(names)):
+            raise damaged(
+                run.folder / "ranking.json", f"relation {row['relation']} is none of {len(names):,}"
+            )
     rows = [
         {**row, "name": names[row["relation"]] if names else f"(relation {row['relation']})"}
         for row in ranking["relations"]
     ]
-    return RunFigures(run.record, run.trace(), rows, ranking["categories"], **found)
+    return RunFigures(run.record, trace, rows, ranking["categories"], **found)
 
 
 def _of_model(store: GraphStore, model: Model, graph: TrainingGraph, split: Any, seed: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit import disk
 from kgkit.arrays import Array, Bools, Ints
 from kgkit.schema import EDGES
 from kgkit.store import ladybug_write
@@ -98,7 +99,7 @@ class WaitingFacts:
     def code(self, name: str | None) -> int:
         """The number of a source's name, which is kept before any fact of it."""
         if name not in self.sources:
-            with self._names.open("a", encoding="utf-8") as file:
+            with disk.writing(self._names), self._names.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(name) + "\n")
             self.sources.append(name)
         return self.sources.index(name)
@@ -114,7 +115,7 @@ class WaitingFacts:
         new = np.flatnonzero(np.concatenate(untold))
         record = np.zeros(len(new), _RECORD)
         record["fact"], record["source"] = facts[new], source[new]
-        with self._path.open("ab") as file:
+        with disk.writing(self._path), self._path.open("ab") as file:
             file.write(record.tobytes())
             file.flush()
             os.fsync(file.fileno())

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from kgkit import disk
 from kgkit.arrays import Ints
 from kgkit.errors import StoreError
 from kgkit.schema import EDGES, NODES, PACKED, SCHEMA_VERSION, identifier, is_other_table, vector_property
@@ -315,25 +316,26 @@ def _write(done: Export, folder: Path, name: str, option: str, tables: Iterable[
     rows, path = 0, folder / f"{name}.csv"
     writer: Any = None
     broken = False
-    try:
-        for table in tables:
-            if table.num_rows == 0:
-                continue
-            if writer is None:
-                writer = pacsv.CSVWriter(path, table.schema)
-            writer.write_table(table)
-            rows += table.num_rows
-            for header in table.column_names:
-                column = table[header]
-                if not header.startswith(":"):
-                    done.properties += table.num_rows - column.null_count
-                if pa.types.is_string(column.type):
-                    texts = pc.unique(column)  # relations and sources come again and again
-                    done.longest = max(done.longest, pc.max(pc.binary_length(texts)).as_py() or 0)
-                    broken = broken or pc.any(pc.match_substring_regex(texts, r"[\r\n]")).as_py() or False
-    finally:
-        if writer is not None:
-            writer.close()
+    with disk.writing(path, "the files for Neo4j's importer"):
+        try:
+            for table in tables:
+                if table.num_rows == 0:
+                    continue
+                if writer is None:
+                    writer = pacsv.CSVWriter(path, table.schema)
+                writer.write_table(table)
+                rows += table.num_rows
+                for header in table.column_names:
+                    column = table[header]
+                    if not header.startswith(":"):
+                        done.properties += table.num_rows - column.null_count
+                    if pa.types.is_string(column.type):
+                        texts = pc.unique(column)  # relations and sources come again and again
+                        done.longest = max(done.longest, pc.max(pc.binary_length(texts)).as_py() or 0)
+                        broken = broken or pc.any(pc.match_substring_regex(texts, r"[\r\n]")).as_py() or False
+        finally:
+            if writer is not None:
+                writer.close()
     if rows:
         done.files.append(option + path.name)
         done.rows[name] = rows

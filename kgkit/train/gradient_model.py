@@ -106,8 +106,8 @@ class GradientModel(Model):
         train(self, run)
 
     def restore(self, graph: TrainingGraph, split: Any, run: Run) -> None:
-        saved = run.load_weights()
         self.prepare(graph, split)
+        saved = run.load_weights({k: v.cpu().numpy() for k, v in self.parameters.items()})
         self.parameters = {k: torch.from_numpy(v).to(self.device) for k, v in saved.items()}
 
     def prepare(self, graph: TrainingGraph, split: Any) -> None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from kgkit.errors import ConfigError, NonFiniteLoss
 from kgkit.lazy import torch
+from kgkit.run import CHECKPOINT
+from kgkit.run_files import damaged
 
 if TYPE_CHECKING:
     from kgkit.run import Run
     from kgkit.train.gradient_model import GradientModel, Optimiser, Parameters, Phase
 
-CHECKPOINT = "checkpoint.pt"
 CHUNK = 1 << 21  # examples between two looks at Ctrl-C while compiled code runs
 
 
@@ -32,16 +33,9 @@ def train(model: GradientModel, run: Run) -> None:
     optimiser = model.make_optimiser()
     best: dict[str, Any] = {"score": -math.inf, "epoch": 0, "parameters": _copy(p)}
     epoch = 0
-    if run.resume and (saved := run.load_tensors(CHECKPOINT)) is not None:
-        if saved["split"] != model.split.fingerprint or saved["graph"] != model.graph.fingerprint:
-            raise ConfigError(
-                f"the graph has changed since run {run.id} began: it cannot be resumed; train anew"
-            )
-        with torch.no_grad():
-            for name, tensor in p.items():
-                tensor.copy_(saved["parameters"][name])
-        optimiser.load_state_dict(saved["optimiser"])
-        epoch, best = saved["epoch"], saved["best"]
+    if run.resume:
+        if (saved := run.load_tensors(CHECKPOINT)) is not None:
+            epoch, best = _gone_on(model, optimiser, saved, run)
         run.trim_trace(epoch)
     phases = model.phases()
 
@@ -49,6 +43,7 @@ def train(model: GradientModel, run: Run) -> None:
         run.save_tensors(
             CHECKPOINT,
             {
+                "run": run.id,
                 "epoch": epoch,
                 "parameters": _copy(p),
                 "optimiser": optimiser.state_dict(),
@@ -98,6 +93,41 @@ def train(model: GradientModel, run: Run) -> None:
         {name: tensor.cpu().numpy() for name, tensor in p.items()},
         {label: model.graph.nodes[label].ids.to_pylist() for label in model.tables()},
     )
+
+
+def _gone_on(
+    model: GradientModel, optimiser: Optimiser, saved: dict[str, Any], run: Run
+) -> tuple[int, dict[str, Any]]:
+    """Puts a checkpoint's values in their places; its epoch and the best one so far.
+
+    Raises ConfigError when the graph has changed, DamagedRun for a checkpoint of something else.
+    """
+    path, p = run.folder / CHECKPOINT, model.parameters
+    # Earlier versions wrote no "run".
+    if saved.get("run", run.id) != run.id:
+        raise damaged(path, f"it is of run {saved['run']}")
+    try:
+        epoch, best, tables = (
+            saved["epoch"],
+            saved["best"],
+            (saved["parameters"], saved["best"]["parameters"]),
+        )
+        graph, split, state = saved["graph"], saved["split"], saved["optimiser"]
+        if split != model.split.fingerprint or graph != model.graph.fingerprint:
+            raise ConfigError(
+                f"the graph has changed since run {run.id} began: it cannot be resumed; train anew"
+            )
+        like = {name: tensor.shape for name, tensor in p.items()}
+        whole = all({name: tensor.shape for name, tensor in table.items()} == like for table in tables)
+        if not (whole and type(epoch) is type(best["epoch"]) is int and 0 <= best["epoch"] <= epoch):
+            raise ValueError
+        with torch.no_grad():
+            for name, tensor in p.items():
+                tensor.copy_(tables[0][name])
+        optimiser.load_state_dict(state)
+        return epoch, {"score": float(best["score"]), "epoch": best["epoch"], "parameters": tables[1]}
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError):
+        raise damaged(path, f"it holds no state of run {run.id}") from None
 
 
 def _run_phase(

@@ -201,7 +201,7 @@ def test_errors_are_one_line(shop: Path) -> None:
         (("--accept", "a", "--linkage", "b"), "proposes nothing"),
         (("--linkage", "none.link"), "none.link: no such file"),
         (("--creator-relation", "by"), "--creator-property"),
-        (("--out", "nowhere/t.tsv"), "nowhere/t.tsv cannot be written"),
+        (("--out", "nowhere/t.tsv"), "nowhere/t.tsv: the folder"),
         (("--entity-type", "film"), "type"),
         (("--max-rejects", "many"), "--max-rejects"),
     ):

@@ -184,7 +184,8 @@ def test_unseen_entities_are_counted_by_part() -> None:
 
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     split = split_triples(graph_of(random_rows(200, 30, 3)), "random")
-    save(split, tmp_path / "split.dat")
+    with (tmp_path / "split.dat").open("wb") as file:
+        save(split, file)
     again = load(tmp_path / "split.dat")
     assert again.fingerprint == split.fingerprint
     assert (again.entities, again.relations) == (split.entities, split.relations)
