@@ -36,7 +36,7 @@ def start_time(pid: int) -> str | None:
         except OSError:
             return None
         return None if fields[0] == "Z" else fields[19]
-    done = subprocess.run(
+    done = subprocess.run(  # nosec B607
         ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return done.stdout.strip() or None

@@ -53,7 +53,7 @@ class SpillFolder:
             try:
                 self._folder = tempfile.TemporaryDirectory(prefix="kgkit-")
             except OSError as error:
-                where = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
+                where = tempfile.tempdir or os.environ.get("TMPDIR") or "the temporary folder"
                 raise ConnectorError(
                     f"no folder for temporary files: {explained(error, Path(where))}; name another one by TMPDIR"
                 ) from None

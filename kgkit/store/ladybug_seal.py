@@ -191,7 +191,7 @@ def compare(
     else:
         until = None
         if seconds is not None:
-            order = [0, *random.sample(range(1, total), total - 1)] if total else []
+            order = [0, *random.sample(range(1, total), total - 1)] if total else []  # nosec B311
             until = time.monotonic() + seconds
         differ, done = [], 0
         for block, now in zip(order, _sums(path, order), strict=True):

@@ -217,7 +217,8 @@ class GraphStore(ABC):
         """Says which item is which entity (columns item, entity). Creates entities that are missing.
 
         A stub `item:<id>` is folded into its entity: relationships (of every kind, keys colliding updated in place)
-        and properties move, the stub goes, all in one transaction, so that any kill leaves a whole graph. A stub's
+        and properties move, the stub goes, all in one transaction, so that any kill leaves a whole graph (in which missing
+        entities may have been made already, without their items). A stub's
         name is a title: it becomes the entity's `name`, beside which the entity's own is kept as in `kgkit.names`.
 
         With `move` an item that is another entity leaves it, in that same transaction: its item_id, PURCHASED and
