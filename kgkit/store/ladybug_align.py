@@ -53,18 +53,20 @@ def _carry_out(engine: Engine, todo: AlignPlan, names: pa.Table) -> int:
     empty = [c for c in values.column_names if values[c].null_count == values.num_rows]
     with filling(engine):
         anew: list[str] = []  # tables
+        in_place: list[EdgeKind] = []
         moved: list[tuple[EdgeKind, pa.Table]] = []
         for kind in EDGES.values():
             moves = [(left, reached)] * (kind.type in MOVING and len(left) > 0) + [(stubs, into)]
             written = redirect_aside(engine, kind, _ends(kind, moves))
             anew += written
             if not written:
+                in_place.append(kind)
                 moved += [(kind, redirected(engine, kind, *move)) for move in moves if len(move[0])]
         with engine.transaction():
             for name in anew:
                 put_in_place(engine, name, instead_of=name)
             if len(left):
-                _leave(engine, left)
+                _leave(engine, left, [kind for kind in in_place if kind.type in MOVING])
             if len(stubs):
                 delete_nodes(engine, "Entity", stubs)
                 upsert_nodes(engine, "Entity", values.drop(empty).append_column("id", into))
@@ -110,11 +112,11 @@ def _call(engine: Engine, names: pa.Table) -> None:
     engine.rows(f"LOAD FROM $t MATCH (n:Entity {{`id`: c0}}) SET {sets}", {"t": table})
 
 
-def _leave(engine: Engine, entities: pa.Array) -> None:
-    """The nodes are items no longer."""
-    for kind in MOVING:
+def _leave(engine: Engine, entities: pa.Array, kinds: Sequence[EdgeKind]) -> None:
+    """The nodes are items no longer. kinds: those of which the items' relationships still are at these nodes."""
+    for kind in kinds:
         engine.rows(
-            f"LOAD FROM $t MATCH {pattern(EDGES[kind])} WHERE b.`id` = c0 DELETE r",
+            f"LOAD FROM $t MATCH {pattern(kind)} WHERE b.`id` = c0 DELETE r",
             {"t": pa.table({"c0": entities})},
         )
     engine.rows(
