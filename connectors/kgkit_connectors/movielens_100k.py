@@ -31,7 +31,8 @@ FAULT = (
 def numbers() -> dict[str, str]:
     """Item of MovieLens-100K -> film of the later sets, in the file's order."""
     lines = TABLE.read_text(encoding="ascii").splitlines()[1:]
-    return {item: film for item, film in (line.split("\t") for line in lines)}
+    item, film = zip(*(line.split("\t") for line in lines), strict=True)
+    return dict(zip(item, film, strict=True))
 
 
 def digest(pairs: Iterable[tuple[str, str]]) -> str:
