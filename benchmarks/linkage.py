@@ -1,6 +1,6 @@
 """How much a wrong linkage costs: recommenders on MovieLens-100K with its films linked rightly, and as published.
 
-    python -m benchmarks.linkage [--seeds 5] [--epochs 25]
+    python -m benchmarks.linkage [--seeds 5] [--epochs 15]
 
 The published `.link` gives nearly every item another film's entity. Both graphs hold the same purchases (ratings of 4 and
 more), the same facts and the same items under the same ids, so that a seed makes the same split and the same negatives
@@ -85,7 +85,7 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
 
 def main() -> None:
     p = parser(__doc__, repeats=5, flags=("--seeds", "--repeats"))
-    p.add_argument("--epochs", type=int, default=25, help="of the graph's models (default 25)")
+    p.add_argument("--epochs", type=int, default=15, help="of the graph's models (default 15)")
     options = p.parse_args()
     if not 2 <= options.repeats <= max(T_95):
         raise SystemExit(f"--seeds {options.repeats}: 2 to {max(T_95)}")
