@@ -21,7 +21,7 @@ FILES = ("ml-100k.inter", "ml-100k.item", "ml-100k.kg", "ml-100k.link", "ml-100k
 LINK = "movielens-100k"  # the wheel's own names other films (kgkit_connectors/movielens_100k.py)
 WHY_IDS = (
     "(Films have names, which MovieLens gives. People, genres and studios stand by their Freebase ids: the facts in the "
-    "recbole wheel come without names, Freebase closed in 2016, and no package that is to be had holds its names.)"
+    "recbole wheel come without names, Freebase closed in 2016, and no package that we found holds its names.)"
 )
 
 
