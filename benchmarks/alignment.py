@@ -1,11 +1,12 @@
 """Title matching against a known linkage: ML-100K's films and their Freebase entities, precision and recall.
 
-The data set's facts name no entity, so the entities' names are made from the item file through the known `.link`, which
-is then withheld. As they are, the names are the same on both sides: that row only shows what homonyms cost. In the
-other rows the entities are named as a second catalogue would name them (a seed decides, see `ALTERED`), and beside the
-films stand others: remakes of the same title and sequels, while a tenth of the right entities have no name, so that
-nothing right can be found for their items (recall can reach 0.9 at most). The figures say how the matchers bear these
-changes, not how they fare on Freebase's own names, which the data sets here do not have. Items without an entity count
+The data set's facts name no entity, so the entities' names are made from the item file through the known linkage
+(`--link movielens-100k`), which is then withheld. As they are, the names are the same on both sides: that row only
+shows what homonyms cost. In the other rows the entities are named as a second catalogue would name them (a seed
+decides, see `ALTERED`), and beside the films stand others: remakes of the same title and sequels, while a tenth of
+the right entities have no name, so that nothing right can be found for their items (recall can reach 0.9 at most).
+The figures say how the matchers bear these changes, not how they fare on Freebase's own names, which the data sets
+here do not have. Items without an entity count
 against precision when they are given one.
 """
 
@@ -19,12 +20,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.common import Report, empty_store, ingest_file, parser, say, timed
-from kgkit.align.apply import check, read_linkage
+from kgkit.align.apply import check
 from kgkit.align.candidates import Options, read_pool
 from kgkit.align.matchers import propose
 from kgkit.align.normalise import year_of
 from kgkit.align.table import ACCEPTED, Row
-from kgkit.rejects import RejectsFile
+from kgkit.config import make_config
+from kgkit.records import Alignments
+from kgkit.registry import load_connector
 from kgkit.store.port import GraphStore
 
 VOWELS = {"a": "á", "e": "é", "i": "í", "o": "ö", "u": "ü", "c": "ç"}
@@ -110,7 +113,9 @@ def catalogue(
 
 def load(store: GraphStore, folder: Path, altered: bool, seed: int) -> pa.Table:
     """Facts, named entities and named items; returns the linkage that is withheld from the graph."""
-    known = read_linkage([folder / "ml-100k.link"], RejectsFile(None))
+    connector = load_connector("recbole")()
+    config = make_config(connector.Config, {"paths": (folder,), "link": "movielens-100k"})
+    known = pa.concat_tables([r.table for r in connector.read(config) if isinstance(r, Alignments)])
     entity_of = dict(zip(known["item"].to_pylist(), known["entity"].to_pylist(), strict=True))
     with (folder / "ml-100k.item").open(encoding="utf-8", newline="") as file:
         items = [row[:3] for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)][1:]

@@ -11,6 +11,7 @@ from kgkit import Connector, hookimpl, option
 from kgkit.errors import ConnectorError
 from kgkit.records import Alignments, Facts, Features, Progress, Purchases, Record, Reject, Skipped
 from kgkit.tabular import Column, Layout, names, read, read_as
+from kgkit_connectors import movielens_100k
 
 SUFFIXES = (".inter", ".kg", ".link", ".item", ".user")
 KINDS = {"token": "string", "token_seq": "string", "float": "float64", "float_seq": "string"}
@@ -34,6 +35,12 @@ class AtomicFiles(Connector):
         min_rating: float | None = option(None, "leave out interactions with a lower rating, or with none")
         name_column: str | None = option(
             None, "column of .item that becomes the property `name`; default: one called *name* or *title*"
+        )
+        link: str | None = option(
+            None,
+            "movielens-100k: the right linkage in the place of the wrong one inside the recbole wheel; as-published: that "
+            "one, as RecBole reads it; default: the right one where the wrong one is found, else the file as it is",
+            choices=movielens_100k.CHOICES,
         )
         encoding: str = option("utf-8", "character encoding of the files")
 
@@ -63,7 +70,10 @@ class AtomicFiles(Connector):
             ".item": _items,
             ".user": _users,
         }
-        for path in sorted(self.files(config), key=lambda p: SUFFIXES.index(p.suffix)):
+        files = self.files(config)
+        if config.link is not None and not any(path.suffix == ".link" for path in files):
+            raise ConnectorError(f"--link {config.link}: there is no .link in the folder", config.paths[0])
+        for path in sorted(files, key=lambda p: SUFFIXES.index(p.suffix)):
             yield from readers[path.suffix](path, layout, config)
 
 
@@ -78,7 +88,7 @@ def _facts(path: Path, layout: Layout, config: AtomicFiles.Config) -> Iterator[R
 
 def _alignments(path: Path, layout: Layout, config: AtomicFiles.Config) -> Iterator[Record]:
     columns = [Column("item", usual=("item_id",)), Column("entity", usual=("entity_id",))]
-    yield from read_as(Alignments, path, columns, layout)
+    yield from movielens_100k.checked(read_as(Alignments, path, columns, layout), path, config.link)
 
 
 def _interactions(path: Path, layout: Layout, config: AtomicFiles.Config) -> Iterator[Record]:

@@ -82,7 +82,7 @@ def align(
     sample: Annotated[
         int, typer.Option("--sample", min=0, metavar="N", help="Also a random sample to judge, <out>-sample.")
     ] = 0,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sample.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sample, and of --audit.")] = 1,
     apply: Annotated[bool, typer.Option("--apply", help="Apply what is accepted without a review.")] = False,
     check: Annotated[
         Path | None,
@@ -96,6 +96,10 @@ def align(
         Path | None,
         typer.Option("--precision", metavar="FILE", help="Report the precision that a judged sample says."),
     ] = None,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Whether items and their entities agree more than shuffled ones do."),
+    ] = False,
     rejects: Annotated[
         Path, typer.Option("--rejects", metavar="FILE", help="Where malformed rows and conflicts are listed.")
     ] = Path("kgkit-rejects.tsv"),
@@ -112,6 +116,11 @@ def align(
         raise ConfigError("--accept and --precision are two commands: give one of them")
     if precision is not None:
         _precision(precision, as_json)
+        return
+    if audit:
+        if accept or linkage or check or apply or sample:
+            raise ConfigError("--audit judges the graph's alignment as it is: leave the other options out")
+        _audit(store, seed, as_json)
         return
 
     from kgkit.rejects import RejectsFile, parse_limit
@@ -236,6 +245,26 @@ def _precision(path: Path, as_json: bool) -> None:
         typer.echo(json.dumps({"precision": _share(share), "not judged": blank}, indent=2))
         return
     typer.echo(f"precision: {_shown(_share(share))}" + (f"; {blank:,} rows not judged" if blank else ""))
+
+
+def _audit(store: str | None, seed: int, as_json: bool) -> None:
+    import dataclasses
+
+    from kgkit.align.audit import SHUFFLED, audit
+    from kgkit.cli.output import print_table
+    from kgkit.store.open import open_store
+
+    with open_store(store, read_only=True, create=False) as graph:
+        found = audit(graph, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
+        return
+    typer.echo(("warning: " if found.verdict == SHUFFLED else "") + found.sentence())
+    if found.agreements:
+        print_table(*found.table_of_agreements(), title="what goes together, in deviations from the shuffled")
+    columns, rows = found.table_of_values()
+    if rows:
+        print_table(columns, rows, title="items with a value whose entity has the fact")
 
 
 def _applied(done: Applied) -> dict[str, int]:

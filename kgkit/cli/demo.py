@@ -39,11 +39,13 @@ def demo(
 ) -> None:
     """MovieLens-100K and its Freebase graph, start to end: ingest, train kgnn_ls, write back, query. A minute or so."""
     from kgkit import pipeline
+    from kgkit.align.audit import SHUFFLED, audit
     from kgkit.cli.output import print_table
     from kgkit.cli.progress import reporter
     from kgkit.cli.train import observer
     from kgkit.config import make_config
-    from kgkit.demo import QUERIES, movielens
+    from kgkit.demo import LINK, QUERIES, WHY_IDS, movielens
+    from kgkit.errors import ConfigError
     from kgkit.ingest import ingest
     from kgkit.registry import load_connector
     from kgkit.store.open import open_store
@@ -55,11 +57,18 @@ def demo(
         _title("1  Purchases, facts, alignment and titles into the embedded graph", path)
         connector = load_connector("recbole")()
         config: Any = make_config(
-            connector.Config, {"paths": (source,), "min_rating": 4.0, "source": "ml-100k"}
+            connector.Config, {"paths": (source,), "min_rating": 4.0, "source": "ml-100k", "link": LINK}
         )
         with reporter(quiet=False) as progress:
             report = ingest(connector, config, store, on_progress=progress)
         typer.echo(report.summary())
+        judged = audit(store)
+        if judged.verdict == SHUFFLED:
+            raise ConfigError(
+                f"{path} holds films linked wrongly, as an earlier kgkit's demo linked them: delete {folder} and run the "
+                "demo again"
+            )
+        typer.echo(f"alignment: {judged.sentence()}")
         _title(f"2  Train {MODEL}, and the classics on the same split", runs)
         records = {}
         for name in (MODEL, *BASELINES):
@@ -79,10 +88,13 @@ def demo(
             typer.echo("\n" + typer.style(query.cypher, dim=True))
             result = store.query(query.cypher, {k: v for k, v in _PARAMS.items() if f"${k}" in query.cypher})
             print_table(result.columns, list(result.rows), title=query.title)
+            if "entity" in result.columns:
+                typer.echo(WHY_IDS)
     _title("Next", None)
     typer.echo(
         f"""kgkit stats --store {path}
-kgkit query --store {path} "MATCH (i:Entity)-[f:FACT]->(e:Entity) WHERE i.name = 'Fargo' RETURN f.relation, e.id LIMIT 10"
+kgkit align --audit --store {path}
+kgkit query --store {path} "MATCH (i:Entity {{name: 'Fargo'}})-[f:FACT]->(e:Entity) RETURN f.relation, e.name, e.id LIMIT 10"
 kgkit train --plugin kgcn --store {path} --aggregator concat
 kgkit train --plugin {MODEL} --help
 kgkit runs --runs {runs}

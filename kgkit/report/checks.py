@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kgkit.align.audit import SHUFFLED
 from kgkit.report.figures import EXAMPLES, GraphFigures, ItemExample
 from kgkit.report.relations import HUB_FACTS, HUB_SHARE, Hub
 
@@ -70,6 +71,19 @@ def _missing(f: GraphFigures) -> list[Finding]:
 
 def _alignment(f: GraphFigures) -> list[Finding]:
     found, c = [], f.coverage
+    if f.audit is not None and f.audit.verdict == SHUFFLED:
+        said, beside = f.audit.table_of_agreements()
+        found.append(
+            Finding(
+                "Aligned items and entities agree no more than shuffled ones do",
+                f"Of {f.audit.compared:,} items compared, nothing that they say of themselves goes together with what the "
+                f"facts say better than in {f.audit.shuffles:,} alignments drawn by lot. Are both sides' ids of the same "
+                "edition? Look at a few pairs by hand; `kgkit align --realign` proposes others by title, and `kgkit align "
+                "--audit` judges again. (If attributes and facts speak of nothing common, such as stock and cast, "
+                "this says nothing.)",
+                tuple(said), tuple(map(tuple, beside)), len(beside),
+            )
+        )  # fmt: skip
     if c.stubs and f.relations:
         lost = c.purchases - c.purchases_with_entity
         found.append(

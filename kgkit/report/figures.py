@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kgkit.align.audit import Audit, audit
 from kgkit.arrays import Bools, Ints
 from kgkit.graph import distinct
 from kgkit.report.relations import RelationFigures, RelationFinds, relation_figures
@@ -113,6 +114,7 @@ class GraphFigures:
     self_facts: int
     facts_without_relation: int
     sources: list[SourceFigures] = field(default_factory=list)
+    audit: Audit | None = None
 
 
 def graph_figures(store: GraphStore) -> GraphFigures:
@@ -169,6 +171,7 @@ def graph_figures(store: GraphStore) -> GraphFigures:
         self_facts=int(loops.sum()),
         facts_without_relation=strangers,
         sources=_sources(store),
+        audit=audit(store, entities),
     )
 
 

@@ -162,6 +162,7 @@ def _alignment(f: GraphFigures) -> Html:
             ["items", "number", "share", "purchases", "share of purchases"], rows, "Alignment coverage"
         )
     ]
+    parts += _audit(f)
     if f.without_facts:
         parts.append(
             html.table(
@@ -171,6 +172,18 @@ def _alignment(f: GraphFigures) -> Html:
             )
         )
     return html.join(parts)
+
+
+def _audit(f: GraphFigures) -> list[Html]:
+    """What items and their entities say of the same, where both say anything."""
+    a = f.audit
+    if a is None or not a.agreements:
+        return []
+    columns, rows = a.table_of_values()
+    parts = [html.paragraph(a.sentence()[:1].upper() + a.sentence()[1:] + ".")]
+    return (
+        [*parts, html.table(columns, rows, "Items with a value whose entity has the fact")] if rows else parts
+    )
 
 
 def _of(part: int, whole: int, bought: int, purchases: int) -> tuple[str, int, str]:

@@ -43,7 +43,7 @@ def test_lastfm_as_the_papers_count_it() -> None:
 
 def test_movielens_100k_loses_no_interaction() -> None:
     folder = SHARED / "ml-100k"
-    got = collect("recbole", folder)
+    got = collect("recbole", folder, link="as-published")
     inter, kg, link = (rows(folder / f"ml-100k.{s}")[1:] for s in ("inter", "kg", "link"))
     assert [(p["user"], p["item"], p["rating"], p["time"]) for p in got.purchases] == [
         (u, i, float(r), int(t)) for u, i, r, t in inter
