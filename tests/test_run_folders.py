@@ -346,3 +346,16 @@ def test_a_trace_that_a_kill_cut_is_read_to_its_last_whole_line(graph: GraphStor
     done = pipeline.resume(graph, run)
     assert [line["epoch"] for line in done.trace()] == [1, 2]
     assert not list(run.folder.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["trace.jsonl", "ranking.json", "relations.json", "model.npz", "split.npz"])
+def test_a_file_of_a_finished_run_that_still_parses_is_compared_too(
+    graph: GraphStore, tmp_path: Path, name: str
+) -> None:
+    options = TrainOptions(runs=tmp_path, write_back=False)
+    run, other = (pipeline.train(graph, "distmult", {**SMALL, "seed": seed}, options) for seed in (1, 2))
+    text = (other.folder / name).read_bytes()
+    (run.folder / name).write_bytes(text + b"\n" if name == "relations.json" else text)
+    graph.close()
+    done = run_kgkit("report", run.id, "--runs", tmp_path)
+    assert f"{name}: it is not the file that the run wrote" in f"{done.exception} {done.output}"

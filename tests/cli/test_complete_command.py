@@ -303,7 +303,7 @@ def test_a_graph_of_an_earlier_kgkit_is_answered_from_the_folder(shop: Path) -> 
     assert len(told) == 1 and "not all weights of conve are in the graph" in told[0]
     assert run(*asked) == out
     path.write_bytes(path.read_bytes()[:-40])
-    assert "model.npz: not readable" in run(*asked, fails=ConfigError)
+    assert "model.npz: it is not the file" in run(*asked, fails=ConfigError)
     path.unlink()
     assert "train again" in run(*asked, fails=ConfigError)
     assert "no run" in run(*asked, "--runs", "elsewhere", fails=ConfigError)
