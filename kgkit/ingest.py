@@ -57,7 +57,8 @@ class SourceReport:
     `unchanged`: it was in the graph already and was not read again. `resumed`: rows that an interrupted run had
     written, which were read over. `left_out` counts well-formed rows that options
     or the format's rules leave out; `written` counts rows that made something new, by kind; `matched` those that were
-    there already. `steps`: what was left after each hop, and each round of a k-core.
+    there already. `steps`: what was left after each hop, and each round of a k-core. `notes`: which columns were
+    taken, and what is doubtful.
     """
 
     source: str
@@ -70,6 +71,7 @@ class SourceReport:
     written: dict[str, int] = field(default_factory=dict)
     matched: dict[str, int] = field(default_factory=dict)
     steps: list[Kept] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def summary(self) -> str:
@@ -78,6 +80,7 @@ class SourceReport:
             return f"{self.source}: already in the graph, unchanged (--force does it again)"
         rate = f", {self.rows / self.seconds:,.0f}/s" if self.seconds > 0 else ""
         lines = [f"{self.source}: {self.rows:,} rows in {self.seconds:.1f} s{rate}"]
+        lines += [f"  {note}" for note in self.notes]
         if self.resumed:
             lines.append(f"  went on after {self.resumed:,} rows that an interrupted run had written")
         new = ", ".join(f"{n:,} {kind}" for kind, n in self.written.items() if n)
@@ -256,6 +259,7 @@ def _one(
         left_out=dict(left_out),
         written=dict(writer.created),
         matched=dict(writer.matched),
+        notes=list(rejects.notes),
         seconds=time.monotonic() - began,
     )
 

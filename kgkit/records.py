@@ -79,11 +79,15 @@ class Reject:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a reader is: rows seen since its last report, and bytes done of how many (0: unknown)."""
+    """How far a reader is: rows seen since its last report, and bytes done of how many (0: unknown).
+
+    `notes` is what a person should know about the file: which columns were taken, and what is doubtful.
+    """
 
     rows: int
     done: int = 0
     total: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class Rejects:
         self._share, self._most = parse_limit(self.limit)
         self.count = self.rows = 0
         self.first: Reject | None = None
+        self.notes: dict[str, None] = {}  # what readers said, each once, in order
 
     def add(self, reject: Reject) -> None:
         """Counts and lists a malformed row."""
@@ -71,6 +72,7 @@ class Rejects:
         Raises TooManyRejects when there are more than twice as many as the whole source may have.
         """
         self.rows += progress.rows
+        self.notes |= dict.fromkeys(progress.notes)
         part = progress.done / progress.total if progress.total and progress.done else 1.0
         expected = self.rows / part
         if self.count > 1000 and self.count > 2 * self.allowed(expected):
