@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from kgkit import Connector, hookimpl, option
 from kgkit.records import Alignments, Record
 from kgkit.tabular import Column, FileOptions, read_as
 
-ITEM = ("item", "item_id", "product_id", "sku")
+ITEM = ("item", "item_id", "product", "product_id", "sku", "asin", "isbn")
 ENTITY = ("entity", "entity_id", "freebase_id", "kg_id")
 
 
@@ -24,7 +25,8 @@ class Alignment(Connector):
     class Config(FileOptions):
         """Options of `kgkit ingest alignment`."""
 
-        header: bool = option(False, "the first line names the columns")
+        likely_header: ClassVar[bool] = False
+
         item: str | None = option(
             None, "column of the item's id, by name or position; default: item, item_id.. or 1"
         )
@@ -37,8 +39,8 @@ class Alignment(Connector):
     def read(self, config: Config) -> Iterator[Record]:
         """Yields Alignments."""
         columns = [
-            Column("item", given=config.item, usual=ITEM, position=0),
-            Column("entity", given=config.entity, usual=ENTITY, position=1),
+            Column("item", "id", given=config.item, usual=ITEM, position=0),
+            Column("entity", "id", given=config.entity, usual=ENTITY, position=1),
         ]
         for path in config.paths:
             yield from read_as(Alignments, path, columns, config.layout)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgkit import Connector, hookimpl, option
 from kgkit.config import unknown_name
 from kgkit.errors import ConnectorError
-from kgkit.records import AttributeFacts, Features, Progress, Record, Reject
-from kgkit.tabular import Column, FileOptions, names, property_kinds, read
+from kgkit.records import AttributeFacts, Features, Record
+from kgkit.tabular import PASSED, Column, FileOptions, names, property_kinds, read
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 KEYS = {
-    "user": ("user", "user_id", "customer_id", "id"),
-    "item": ("item", "item_id", "product_id", "sku", "id"),
+    "user": ("user", "user_id", "customer", "customer_id", "id"),
+    "item": ("item", "item_id", "product", "product_id", "sku", "stock_code", "asin", "isbn", "id"),
     "entity": ("entity", "entity_id", "id"),
 }
+PROPERTY = re.compile(r"[\w./:\-]+")  # what kgkit.schema.identifier allows
 TAKEN = ("id", "item_id", "entity_name", "name_of")  # what the graph itself keeps there
 
 
@@ -35,7 +37,9 @@ class Attributes(Connector):
         """Options of `kgkit ingest features`."""
 
         of: str = option("item", "what the key column names", choices=("user", "item", "entity"))
-        key: str | None = option(None, "column of the id; default: <of>, <of>_id.. or id")
+        key: str | None = option(
+            None, "column of the id, by name or position; default: <of>, <of>_id.. or id"
+        )
         columns: tuple[str, ...] = option((), "column to keep (repeat the option); default: all")
         text: tuple[str, ...] = option(
             (), "column to keep as text although it looks like numbers (repeatable)"
@@ -55,18 +59,17 @@ class Attributes(Connector):
         for path in config.paths:
             key, properties = _columns(config, path)
             text = {*config.text, *config.entities}
-            kinds = property_kinds(path, [h for n, h in properties.items() if n not in text], config.layout)
+            kinds = property_kinds(path, [c for c in properties if c.name not in text], config.layout)
             columns = [key] + [
-                Column(
-                    "name" if name == config.name_column else name,
-                    kinds.get(header, "string"),
-                    given=header,
-                    nullable=True,
+                replace(
+                    column,
+                    name="name" if column.name == config.name_column else column.name,
+                    kind=kinds.get(column.name, "string"),
                 )
-                for name, header in properties.items()
+                for column in properties
             ]
             for found in read(path, columns, config.layout):
-                if isinstance(found, (Reject, Progress)):
+                if isinstance(found, PASSED):
                     yield found
                     continue
                 yield Features(config.of, found.drop(list(config.entities)))
@@ -79,27 +82,29 @@ def _facts(table: pa.Table, relation: str, separator: str | None) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from kgkit.tabular.convert import ids
+
     keys, cells = table["key"].combine_chunks(), table[relation].combine_chunks()
     if separator:
         lists = pc.split_pattern(cells, separator)
         keys, cells = keys.take(pc.list_parent_indices(lists)), pc.list_flatten(lists)
-    cells = pc.utf8_trim_whitespace(cells)
-    said = pc.fill_null(pc.not_equal(cells, ""), False)
+    cells, _ = ids(cells)
+    said = pc.is_valid(cells)
     keys, cells = keys.filter(said), cells.filter(said)
     return pa.table({"key": keys, "relation": pa.repeat(pa.scalar(relation), len(keys)), "value": cells})
 
 
-def _columns(config: Attributes.Config, path: Path) -> tuple[Column, dict[str, str]]:
-    """The key column, and the properties with the headers they are read from (`age:token` is the property `age`)."""
-    have = {header.split(":")[0]: header for header in names(path, config.layout)}
-    wanted = config.key or next(
-        (n for k in KEYS[config.of] for n in have if n.lower() == k), next(iter(have))
-    )
-    if wanted.isdigit() and wanted not in have and 1 <= int(wanted) <= len(have):
-        wanted = list(have)[int(wanted) - 1]
-    chosen = config.columns or tuple(n for n in have if n != wanted)
+def _columns(config: Attributes.Config, path: Path) -> tuple[Column, list[Column]]:
+    """The key column and those of the properties, all by position (`age:token` is the property `age`)."""
+    asked = Column("key", "id", config.key, usual=KEYS[config.of])
+    headers = names(path, config.layout, [asked])
+    have: dict[str, int] = {}
+    for at, header in enumerate(headers):
+        have.setdefault(header.split(":")[0].strip(), at)
+    key = _key(config, path, headers)
+    chosen = config.columns or tuple(n for n, at in have.items() if at != key and n)
     named = (config.name_column,) if config.name_column else ()
-    for column in (wanted, *chosen, *config.text, *named, *config.entities):
+    for column in (*chosen, *config.text, *named, *config.entities):
         if column not in have:
             raise ConnectorError(unknown_name("column", column, have), path)
     for column in chosen:
@@ -109,8 +114,36 @@ def _columns(config: Attributes.Config, path: Path) -> tuple[Column, dict[str, s
                 "choose others by --columns, or name the key by --key, the name by --name-column",
                 path,
             )
+        if column != config.name_column and not PROPERTY.fullmatch(column):
+            raise ConnectorError(
+                f"column {column!r} cannot be the name of a property: "
+                f"--rename '{column}={re.sub(r'[^A-Za-z0-9_]+', '_', column).strip('_') or 'name'}' calls it otherwise",
+                path,
+            )
     chosen = tuple(dict.fromkeys((*chosen, *named, *config.entities)))
-    return Column("key", given=have[wanted]), {n: have[n] for n in chosen}
+    key_column = Column("key", "id", config.key, usual=KEYS[config.of], at=key)
+    return key_column, [Column(n, at=have[n], nullable=True) for n in chosen]
+
+
+def _key(config: Attributes.Config, path: Path, headers: list[str]) -> int:
+    """The position of the key; ConnectorError where no column is one: the first is not taken for it."""
+    plain = [re.sub(r"[\W_]", "", h.split(":")[0]).lower() for h in headers]
+    if (key := config.key) is not None:
+        if key.isdigit() and 1 <= int(key) <= len(headers):
+            return int(key) - 1
+        shown = [h.split(":")[0] for h in headers]
+        if key in headers or key in shown:
+            return (headers if key in headers else shown).index(key)
+        raise ConnectorError(unknown_name("column", key, shown), path)
+    for usual in KEYS[config.of]:
+        if usual.replace("_", "") in plain:
+            return plain.index(usual.replace("_", ""))
+    others = [of for of, keys in KEYS.items() if {k.replace("_", "") for k in keys} & set(plain)]
+    hint = f", or say --of {others[0]}" if others else ""
+    have = ", ".join(h or "'' (no name)" for h in headers)
+    raise ConnectorError(
+        f"no column with the {config.of}'s id (the file has {have}): name it by --key{hint}", path
+    )
 
 
 @hookimpl

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kgkit import Connector, hookimpl, option
 from kgkit.errors import ConnectorError
-from kgkit.records import Alignments, Facts, Progress, Purchases, Record, Reject, Skipped
-from kgkit.tabular import Column, Layout, names, read, read_as
+from kgkit.records import Alignments, Facts, Purchases, Record, Skipped
+from kgkit.tabular import PASSED, Column, Layout, names, read, read_as
 
 RATINGS = ("user_artists.dat", "ratings.csv", "ratings.dat", "ratings.txt", "BX-Book-Ratings.csv")
 FACTS = ("kg.txt", "kg_final.txt")
@@ -76,27 +76,30 @@ def _read_folder(ratings: Path, facts: Path, alignment: Path, config: KgcnFolder
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    layout, plain = Layout(encoding=config.encoding), Layout(encoding=config.encoding, header=False)
+    layout = Layout(encoding=config.encoding, header=None)
+    plain = Layout(encoding=config.encoding, header=False, likely_header=False)
     listed = [pa.array([], pa.string())]
-    for found in read(alignment, [Column("item", position=0), Column("entity", position=1)], plain):
-        if isinstance(found, (Reject, Progress)):
+    for found in read(
+        alignment, [Column("item", "id", position=0), Column("entity", "id", position=1)], plain
+    ):
+        if isinstance(found, PASSED):
             yield found
             continue
         listed += found["item"].chunks
         yield Alignments(found)
-    columns = [Column(c, position=i) for i, c in enumerate(("head", "relation", "tail"))]
+    columns = [Column(c, "id", position=i) for i, c in enumerate(("head", "relation", "tail"))]
     yield from read_as(Facts, facts, columns, plain)
 
     known = pa.chunked_array(listed).unique()
     have = names(ratings, layout)
     third = have[2] if len(have) > 2 else ""
     value = "count" if third.strip('"').lower() in COUNTS else "rating"
-    columns = [Column("user", given="1"), Column("item", given="2")]
+    columns = [Column("user", "id", at=0), Column("item", "id", at=1)]
     if third:
         kind, least = ("int64", 1) if value == "count" else ("float64", None)
-        columns.append(Column(value, kind, given="3", ge=least))
+        columns.append(Column(value, kind, at=2, ge=least))
     for found in read(ratings, columns, layout):
-        if isinstance(found, (Reject, Progress)):
+        if isinstance(found, PASSED):
             yield found
             continue
         kept = found.filter(pc.is_in(found["item"], known))

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kgkit import Connector, hookimpl, option
-from kgkit.records import Kept, Progress, Purchases, Record, Reject, Skipped
-from kgkit.tabular import Column, FileOptions, read, seconds
+from kgkit.records import Kept, Purchases, Record, Skipped
+from kgkit.tabular import PASSED, Column, FileOptions, read, seconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 USER = ("user", "user_id", "customer", "customer_id", "client_id", "visitor_id", "member_id", "uid", "u")
 ITEM = ("item", "item_id", "product", "product_id", "sku", "asin", "article_id", "artist_id", "movie_id",
-        "book_id", "track_id", "business_id", "isbn", "iid", "i")  # fmt: skip
-TIME = ("time", "timestamp", "date", "datetime", "event_time", "purchased_at", "created_at", "ts", "t_dat")
+        "book_id", "stock_code", "track_id", "business_id", "isbn", "iid", "i")  # fmt: skip
+TIME = ("time", "timestamp", "date", "datetime", "event_time", "ordered_at", "purchased_at", "order_date",
+        "purchase_date", "invoice_date", "created_at", "ts", "t_dat")  # fmt: skip
+TIME_LIKE = r"(time|(?<!up)date)$|_(at|on|ts)$"  # where there is one such column: its time
 RATING = ("rating", "stars", "score", "book_rating", "overall")
+MOST = 1e12  # of one row: so the sum of nine million rows cannot overflow
 COUNT = ("count", "quantity", "qty", "times", "plays", "weight")
 
 
@@ -47,6 +50,12 @@ class PurchaseLog(Connector):
         )
         count: str | None = option(
             None, "column of the quantity; default: the first of " + ", ".join(COUNT[:3]) + ".."
+        )
+        refunds: str = option(
+            "reject",
+            "rows with a negative count: malformed, left out (skip), or taken off what the pair of user and item "
+            "bought (net), which is no purchase when nothing is left",
+            choices=("reject", "skip", "net"),
         )
         min_rating: float | None = option(None, "leave out rows with a lower rating, or with none")
         since: str | None = option(
@@ -89,9 +98,9 @@ class PurchaseLog(Connector):
         since, until = seconds(config.since, "--since"), seconds(config.until, "--until")
         windowed = since is not None or until is not None
         columns = [
-            Column("user", given=config.user, usual=USER, position=0),
-            Column("item", given=config.item, usual=ITEM, position=1),
-            Column("time", "time", config.time, TIME, required=windowed, nullable=True),
+            Column("user", "id", config.user, USER, position=0, optional_row=True),
+            Column("item", "id", config.item, ITEM, position=1),
+            Column("time", "time", config.time, TIME, required=windowed, nullable=True, like=TIME_LIKE),
             Column(
                 "rating",
                 "float64",
@@ -100,13 +109,25 @@ class PurchaseLog(Connector):
                 required=config.min_rating is not None,
                 nullable=True,
             ),
-            Column("count", "int64", config.count, COUNT, required=False, nullable=True, ge=1),
+            Column(
+                "count",
+                "int64",
+                config.count,
+                COUNT,
+                required=config.refunds != "reject",
+                nullable=True,
+                ge=1 if config.refunds == "reject" else -MOST,
+                le=MOST,
+            ),
         ]
         for path in config.paths:
             for found in read(path, columns, config.layout):
-                if isinstance(found, (Reject, Progress)):
+                if isinstance(found, PASSED):
                     yield found
                     continue
+                if config.refunds != "reject":
+                    found, skipped = _without_refunds(found, config.refunds == "net")
+                    yield from skipped
                 kept = _within(found, "rating", config.min_rating, None)
                 if left_out := found.num_rows - kept.num_rows:
                     yield Skipped(left_out, "below --min-rating")
@@ -114,6 +135,27 @@ class PurchaseLog(Connector):
                 if left_out := kept.num_rows - windowed_rows.num_rows:
                     yield Skipped(left_out, "outside --since and --until")
                 yield Purchases(windowed_rows)
+
+
+def _without_refunds(table: pa.Table, net: bool) -> tuple[pa.Table, list[Skipped]]:
+    """The rows without those of negative counts or, to net, with these as they are but without time and rating.
+
+    Rows that count nothing (0) are left out.
+    """
+    import pyarrow.compute as pc
+
+    count = pc.fill_null(table["count"], 1)
+    least = {"none bought (a count of 0)": pc.equal(count, 0)}
+    least["refunds, netted" if net else "refunds"] = pc.less(count, 0)
+    skipped = [Skipped(n, why) for why, rows in least.items() if (n := pc.sum(rows).as_py())]
+    if not net:
+        return table.filter(pc.greater(count, 0)), skipped
+    bought = pc.greater(count, 0)
+    for name in {"time", "rating"} & set(table.column_names):
+        column = table[name]
+        cells = pc.if_else(bought, column, pc.scalar(None).cast(column.type))
+        table = table.set_column(table.column_names.index(name), name, cells)
+    return table.filter(pc.not_equal(count, 0)), skipped
 
 
 def _kept(

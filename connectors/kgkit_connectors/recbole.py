@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kgkit import Connector, hookimpl, option
 from kgkit.errors import ConnectorError
-from kgkit.records import Alignments, Facts, Features, Progress, Purchases, Record, Reject, Skipped
-from kgkit.tabular import Column, Layout, names, read, read_as
+from kgkit.records import Alignments, Facts, Features, Purchases, Record, Skipped
+from kgkit.tabular import PASSED, Column, Layout, names, read, read_as
 from kgkit_connectors import movielens_100k
 
 SUFFIXES = (".inter", ".kg", ".link", ".item", ".user")
@@ -79,15 +79,15 @@ class AtomicFiles(Connector):
 
 def _facts(path: Path, layout: Layout, config: AtomicFiles.Config) -> Iterator[Record]:
     columns = [
-        Column("head", usual=("head_id",)),
-        Column("relation", usual=("relation_id",)),
-        Column("tail", usual=("tail_id",)),
+        Column("head", "id", usual=("head_id",)),
+        Column("relation", "id", usual=("relation_id",)),
+        Column("tail", "id", usual=("tail_id",)),
     ]
     yield from read_as(Facts, path, columns, layout)
 
 
 def _alignments(path: Path, layout: Layout, config: AtomicFiles.Config) -> Iterator[Record]:
-    columns = [Column("item", usual=("item_id",)), Column("entity", usual=("entity_id",))]
+    columns = [Column("item", "id", usual=("item_id",)), Column("entity", "id", usual=("entity_id",))]
     yield from movielens_100k.checked(read_as(Alignments, path, columns, layout), path, config.link)
 
 
@@ -95,13 +95,13 @@ def _interactions(path: Path, layout: Layout, config: AtomicFiles.Config) -> Ite
     import pyarrow.compute as pc
 
     columns = [
-        Column("user", usual=("user_id",)),
-        Column("item", usual=("item_id",)),
+        Column("user", "id", usual=("user_id",)),
+        Column("item", "id", usual=("item_id",)),
         Column("time", "time", usual=("timestamp",), required=False, nullable=True),
         Column("rating", "float64", usual=("rating",), required=config.min_rating is not None, nullable=True),
     ]
     for found in read(path, columns, layout):
-        if isinstance(found, (Reject, Progress)):
+        if isinstance(found, PASSED):
             yield found
             continue
         kept = found
@@ -127,12 +127,12 @@ def _users(path: Path, layout: Layout, config: AtomicFiles.Config) -> Iterator[R
 
 
 def _attributes(path: Path, layout: Layout, of: str, name_column: str | None) -> Iterator[Record]:
-    columns = [Column("key", usual=(f"{of}_id",))]
-    for header in names(path, layout):
+    columns = [Column("key", "id", usual=(f"{of}_id",))]
+    for at, header in enumerate(names(path, layout)):
         name, _, kind = header.partition(":")
         if name != f"{of}_id":
             to = "name" if name == name_column else name
-            columns.append(Column(to, KINDS.get(kind, "string"), given=header, nullable=True))
+            columns.append(Column(to, KINDS.get(kind, "string"), at=at, nullable=True))
     yield from read_as(partial(Features, of), path, columns, layout)
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from kgkit import Connector, hookimpl, option
-from kgkit.records import Facts, Features, Progress, Record, Reject, Skipped
-from kgkit.tabular import Column, FileOptions, read, read_as
+from kgkit.records import Facts, Features, Record, Skipped
+from kgkit.tabular import PASSED, Column, FileOptions, read, read_as
 
 HEAD = ("head", "head_id", "subject", "h", "s")
 RELATION = ("relation", "relation_id", "predicate", "r", "p")
@@ -35,7 +36,8 @@ class Satori(Connector):
     class Config(FileOptions):
         """Options of `kgkit ingest satori`."""
 
-        header: bool = option(False, "the first line names the columns")
+        likely_header: ClassVar[bool] = False
+
         min_confidence: float = option(
             0.9, "keep facts with a confidence above this (the papers: greater than 0.9)", ge=0, le=1
         )
@@ -60,21 +62,21 @@ class Satori(Connector):
         import pyarrow.compute as pc
 
         columns = [
-            Column("head", given=config.head, usual=HEAD, position=0),
-            Column("relation", given=config.relation, usual=RELATION, position=1),
-            Column("tail", given=config.tail, usual=TAIL, position=2),
+            Column("head", "id", given=config.head, usual=HEAD, position=0),
+            Column("relation", "id", given=config.relation, usual=RELATION, position=1),
+            Column("tail", "id", given=config.tail, usual=TAIL, position=2),
             Column("confidence", "float64", config.confidence, CONFIDENCE, position=3),
         ]
         for path in config.paths:
             for found in read(path, columns, config.layout):
-                if isinstance(found, (Reject, Progress)):
+                if isinstance(found, PASSED):
                     yield found
                     continue
                 kept = found.filter(pc.greater(found["confidence"], config.min_confidence))
                 if left_out := found.num_rows - kept.num_rows:
                     yield Skipped(left_out, f"confidence of {config.min_confidence:g} or below")
                 yield Facts(kept.drop_columns(["confidence"]))
-        named = [Column("key", usual=ENTITY, position=0), Column("name", usual=NAME, position=1)]
+        named = [Column("key", "id", usual=ENTITY, position=0), Column("name", usual=NAME, position=1)]
         for path in config.names:
             yield from read_as(partial(Features, "entity"), path, named, config.layout)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kgkit import Connector, hookimpl, option
 from kgkit.records import Facts, Record
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HEAD = ("head", "head_id", "subject", "h", "s", "source")
-RELATION = ("relation", "relation_id", "predicate", "r", "p", "rel")
+RELATION = (
+    "relation",
+    "relation_id",
+    "predicate",
+    "property",
+    "r",
+    "p",
+    "rel",
+    "metaedge",
+    "edge_type",
+    "relationship",
+)
 TAIL = ("tail", "tail_id", "object", "t", "o", "target")
 
 
@@ -30,7 +41,8 @@ class Triples(Connector):
     class Config(FileOptions):
         """Options of `kgkit ingest triples`."""
 
-        header: bool = option(False, "the first line names the columns")
+        likely_header: ClassVar[bool] = False
+
         head: str | None = option(
             None, "column of the head, by name or position; default: head, subject.. or 1"
         )
@@ -52,9 +64,9 @@ class Triples(Connector):
     def read(self, config: Config) -> Iterator[Record]:
         """Yields Facts, with split and time if they are asked for."""
         columns = [
-            Column("head", given=config.head, usual=HEAD, position=0),
-            Column("relation", given=config.relation, usual=RELATION, position=1),
-            Column("tail", given=config.tail, usual=TAIL, position=2),
+            Column("head", "id", given=config.head, usual=HEAD, position=0),
+            Column("relation", "id", given=config.relation, usual=RELATION, position=1),
+            Column("tail", "id", given=config.tail, usual=TAIL, position=2),
         ]
         if config.time_column is not None:
             columns.append(Column("time", "time", config.time_column, nullable=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -11,51 +10,96 @@ import pyarrow.compute as pc
 
 from kgkit.arrays import Bools
 from kgkit.tabular import Column
+from kgkit.tabular.times import times
 
 WORDS = {
     "string": "text or a number",
+    "id": "text or a number",
     "int64": "a whole number",
     "float64": "a finite number",
     "bool": "true or false",
-    "time": "a time (seconds since 1970, or ISO 8601 such as 2024-05-31 or 2024-05-31T10:00:00Z, or 20240531)",
+    "time": "a time (seconds since 1970, or ISO 8601 such as 2024-05-31 or 2024-05-31T10:00:00Z, or 20240531; other "
+    "ways by --time-format)",
 }
 _FLOAT = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _WHOLE = r"^-?[0-8]?\d{1,18}$"  # what int64 surely holds
-_EPOCH = r"^-?[0-8]?\d{1,18}(\.\d*)?$"
+_WHOLE_ID = r"^(-?)(0|[1-9]\d*)\.0+$"
+_GROUPED = r"^\s*-?\d{1,3}(\.\d{3})+(,\d+)?\s*$"  # 1.234.567,8
 
 
 def convert(array: pa.Array, column: Column) -> tuple[pa.Array, Bools]:
     """Cells of any Arrow type as the column's kind; the mask says which rows must be rejected.
 
-    Raises TypeError when no cell of such a type can be meant (lists, structs).
+    Raises TypeError when no cell of such a type can be meant (lists, structs, times of the day).
     """
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
+        if isinstance(array, pa.ChunkedArray):  # Arrow joins no chunks of some types
+            array = pa.concat_arrays(array.chunks)
     kind = array.type
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_binary(kind):
+    if pa.types.is_dictionary(kind):
+        array, kind = array.cast(kind.value_type), kind.value_type
+    if pa.types.is_nested(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind):
+        raise TypeError(f"column {column.name} holds {kind}: {WORDS[column.kind]} was expected")
+    return _by_halves(array, column)
+
+
+def _by_halves(array: pa.Array, column: Column) -> tuple[pa.Array, Bools]:
+    """Where Arrow refuses a whole array for one cell, the halves are tried, so that this cell alone is bad."""
+    try:
+        return _at_once(array, column)
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        if len(array) < 2:
+            return pa.nulls(len(array), _TYPES.get(column.kind, pa.string())), np.ones(len(array), bool)
+    middle = len(array) // 2
+    parts = [_by_halves(half, column) for half in (array[:middle], array[middle:])]
+    return pa.concat_arrays([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def _at_once(array: pa.Array, column: Column) -> tuple[pa.Array, Bools]:
+    kind = array.type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         array = array.cast(pa.string())
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        array = array.cast(pa.string())  # raises for what is not UTF-8
     elif pa.types.is_decimal(kind):
-        array = array.cast(pa.float64())
+        array = array.cast(pa.string() if column.kind in ("string", "id") else pa.float64())
     elif pa.types.is_null(kind):
         array = array.cast(pa.string())
-    elif pa.types.is_nested(kind):
-        raise TypeError(f"column {column.name} holds {kind}: {WORDS[column.kind]} was expected")
-    values, bad = _KINDS[column.kind](array)
+    if column.kind == "time":
+        values, bad = times(array, column.times)
+    else:
+        if column.decimal == "," and column.kind in ("int64", "float64") and pa.types.is_string(array.type):
+            array = with_points(array)
+        values, bad = _KINDS[column.kind](array)
     if not column.nullable:
         bad |= _flags(values.is_null())
     if column.ge is not None:
         bad |= _flags(pc.less(values, column.ge))
+    if column.le is not None:
+        bad |= _flags(pc.greater(values, column.le))
     return values, bad
+
+
+def with_points(array: pa.Array) -> pa.Array:
+    """Numbers with a decimal comma (1.234,5) as Arrow reads them (1234.5); a point that groups no digits makes none."""
+    grouped = pc.fill_null(pc.match_substring_regex(array, _GROUPED), False)
+    array = pc.if_else(grouped, pc.replace_substring(array, ".", ""), array)
+    pointed = pc.fill_null(pc.match_substring(array, "."), False)
+    return pc.if_else(
+        pointed, pc.binary_join_element_wise(array, "?", ""), pc.replace_substring(array, ",", ".")
+    )
 
 
 def reason(cell: Any, column: Column) -> str:
     """Why a cell was rejected."""
+    if isinstance(cell, bytes):
+        cell = cell.decode(errors="replace")
     text = "" if cell is None else str(cell)
     if not text.strip():
         return f"{column.name} is empty"
     bound = "" if column.ge is None else f", {column.ge:g} or more"
+    bound += "" if column.le is None else f", at most {column.le:g}"
     return f"{column.name} must be {WORDS[column.kind]}{bound}, got {text[:80]!r}"
 
 
@@ -79,15 +123,37 @@ def _matching(array: pa.Array, pattern: str) -> tuple[pa.Array, Bools]:
     return pc.if_else(fits, array, pa.scalar(None, pa.string())), ~_flags(pc.fill_null(fits, True))
 
 
+def _text(array: pa.Array) -> pa.Array:
+    """Numbers as text, a value at a time: whole ones without ".0"."""
+    if not pa.types.is_floating(array.type):
+        return array.cast(pa.string())
+    array = array.cast(pa.float64())
+    whole = pc.and_(pc.equal(pc.floor(array), array), pc.less(pc.abs(array), 2.0**63))
+    whole = pc.fill_null(whole, False)
+    numbers = pc.if_else(whole, array, 0.0).cast(pa.int64(), safe=False).cast(pa.string())
+    return pc.if_else(whole, numbers, array.cast(pa.string()))
+
+
 def _string(array: pa.Array) -> tuple[pa.Array, Bools]:
     if not pa.types.is_string(array.type):
-        if pa.types.is_floating(array.type):  # ids that pandas made floats: 17.0 means 17
-            whole = pc.fill_null(pc.equal(pc.floor(array), array), True)
-            if pc.all(whole).as_py():
-                array = array.cast(pa.int64(), safe=False)
-        return array.cast(pa.string()), _none(array)
+        return _text(array), _none(array)
     if len(array) and pc.min(pc.binary_length(array)).as_py() == 0:
         array = pc.if_else(pc.equal(array, ""), pa.scalar(None, pa.string()), array)
+    return array, _none(array)
+
+
+def ids(array: pa.Array) -> tuple[pa.Array, Bools]:
+    """The rule for ids, of users, items, entities and relations alike, in every format: see `Column`."""
+    if not pa.types.is_string(array.type):
+        bad = _none(array)
+        if pa.types.is_floating(array.type):
+            bad = _flags(pc.invert(pc.is_finite(array.cast(pa.float64()))))
+        array = _text(array)
+        return array, bad
+    array = _blank_to_null(array)
+    if pc.any(pc.match_substring(array, ".0")).as_py():
+        array = pc.replace_substring_regex(array, _WHOLE_ID, r"\1\2")
+        array = pc.if_else(pc.equal(array, "-0"), "0", array)
     return array, _none(array)
 
 
@@ -101,7 +167,7 @@ def _float(array: pa.Array) -> tuple[pa.Array, Bools]:
             array, bad = _matching(array, _FLOAT)
             values = array.cast(pa.float64())
     else:
-        values = array.cast(pa.float64())
+        values = array.cast(pa.float64(), safe=False)  # of whole numbers beyond 2^53 the nearest
     return values, bad | _flags(pc.invert(pc.is_finite(values)))
 
 
@@ -128,75 +194,5 @@ def _bool(array: pa.Array) -> tuple[pa.Array, Bools]:
     return pc.if_else(known, yes, pa.scalar(None, pa.bool_())), bad
 
 
-def _time(array: pa.Array) -> tuple[pa.Array, Bools]:
-    kind = array.type
-    if pa.types.is_timestamp(kind):
-        return array.cast(pa.timestamp("s", tz=kind.tz), safe=False).cast(pa.int64()), _none(array)
-    if pa.types.is_date(kind):
-        return array.cast(pa.timestamp("s")).cast(pa.int64()), _none(array)
-    if not pa.types.is_string(kind):
-        values, bad = _float(array) if pa.types.is_floating(kind) else (array.cast(pa.int64()), _none(array))
-        return _seconds(values), bad
-    array = _blank_to_null(array)
-    for target in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
-        try:
-            return array.cast(target).cast(pa.timestamp("s", tz=target.tz), safe=False).cast(
-                pa.int64()
-            ), _none(array)
-        except pa.ArrowInvalid:
-            continue
-    numbers, _ = _matching(array, _EPOCH)
-    seconds = _seconds(pc.replace_substring_regex(numbers, r"\.\d*$", "").cast(pa.int64()))
-    left = pc.and_(pc.is_valid(array), pc.is_null(seconds))
-    if not pc.any(left).as_py():
-        return seconds, _none(array)
-    # A mixture: each distinct text once, by Python.
-    texts = pc.if_else(left, array, pa.scalar(None, pa.string())).dictionary_encode()
-    parsed = pa.array([_iso(t) for t in texts.dictionary.to_pylist()], pa.int64())
-    iso = parsed.take(texts.indices)
-    return pc.coalesce(seconds, iso), _flags(pc.and_(left, pc.is_null(iso)))
-
-
-def _iso(text: str) -> int | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() // 1)
-
-
-def _seconds(values: pa.Array) -> pa.Array:
-    """Numbers since 1970 of any usual unit, told apart by size, as int64 seconds; dates written YYYYMMDD are dates."""
-    whole = values if pa.types.is_integer(values.type) else pc.floor(values).cast(pa.int64())
-    whole = _dates(whole.cast(pa.int64()))
-    size = pc.abs(whole)
-    top = pc.max(size).as_py()
-    if top is None or top < 10**11:
-        return whole
-    divisor = pa.scalar(1)
-    for least, per_second in ((10**11, 10**3), (10**14, 10**6), (10**17, 10**9)):
-        divisor = pc.if_else(pc.greater_equal(size, least), per_second, divisor)
-    return pc.divide(whole, divisor)
-
-
-def _dates(whole: pa.Array) -> pa.Array:
-    """Seconds of the days that 19000101 to 21001231 write; as seconds these would all be of August 1970.
-
-    Numbers that write no day of the calendar (19991301, 20240230) stay what they are.
-    """
-    given = pc.fill_null(whole, 0).to_numpy(zero_copy_only=False)
-    rows = np.flatnonzero((given >= 19000101) & (given <= 21001231))
-    if not len(rows):
-        return whole
-    year, month, day = given[rows] // 10000, given[rows] // 100 % 100, given[rows] % 100
-    months = (year - 1970) * 12 + np.clip(month, 1, 12) - 1
-    days = months.astype("datetime64[M]").astype("datetime64[D]") + (day - 1)
-    real = (
-        (month >= 1) & (month <= 12) & (day >= 1) & (days.astype("datetime64[M]").astype(np.int64) == months)
-    )
-    seconds = given.copy()
-    seconds[rows[real]] = days[real].astype("datetime64[s]").astype(np.int64)
-    return pa.array(seconds, pa.int64(), mask=np.asarray(whole.is_null()))
-
-
-_KINDS = {"string": _string, "float64": _float, "int64": _int, "bool": _bool, "time": _time}
+_KINDS = {"string": _string, "id": ids, "float64": _float, "int64": _int, "bool": _bool, "time": times}
+_TYPES = {"float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_(), "time": pa.int64()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kgkit.tabular import Column, Layout, read
+from kgkit.tabular.convert import with_points
 
 # Zeros in front (postal codes, article numbers) and more digits than int64 holds make text, not numbers.
 _PATTERNS = {
@@ -18,20 +20,21 @@ _PATTERNS = {
 }
 
 
-def narrowest(path: Path, columns: Sequence[str], layout: Layout) -> dict[str, str]:
+def narrowest(path: Path, columns: Sequence[Column], layout: Layout) -> dict[str, str]:
     """The narrowest kind ("int64", "float64", "bool", else "string") that fits every cell of each column."""
-    left = {name: list(_PATTERNS) for name in columns}
+    left = {column.name: list(_PATTERNS) for column in columns}
     seen: set[str] = set()
-    wanted = [Column(name, given=name, nullable=True) for name in columns]
+    wanted = [replace(column, kind="string", nullable=True) for column in columns]
     for table in read(path, wanted, layout):
         if not isinstance(table, pa.Table):
             continue
-        for name in columns:
+        for name in left:
             cells = pc.utf8_trim_whitespace(table[name].drop_null().unique())
             cells = cells.filter(pc.not_equal(cells, ""))
+            numbers = with_points(cells) if layout.decimal == "," else cells
             if len(cells):
                 seen.add(name)
                 left[name] = [
-                    k for k in left[name] if pc.all(pc.match_substring_regex(cells, _PATTERNS[k])).as_py()
+                    k for k in left[name] if pc.all(pc.match_substring_regex(numbers, _PATTERNS[k])).as_py()
                 ]
-    return {name: left[name][0] if name in seen and left[name] else "string" for name in columns}
+    return {name: left[name][0] if name in seen and left[name] else "string" for name in left}

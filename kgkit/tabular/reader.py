@@ -3,53 +3,57 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
 import pyarrow as pa
 
-from kgkit.config import unknown_name
 from kgkit.errors import ConnectorError
-from kgkit.records import Progress, Reject
+from kgkit.records import Progress, Reject, Skipped
 from kgkit.tabular import Column, Layout
-from kgkit.tabular.convert import convert, reason
-from kgkit.tabular.delimited import Dialect, Located, dialect_of, parse, width_of
+from kgkit.tabular.columns import choose, renamed
+from kgkit.tabular.delimited import parse, width_of
+from kgkit.tabular.dialect import Dialect, dialect_of, records
+from kgkit.tabular.finish import finish
+from kgkit.tabular.header import verdict
 from kgkit.tabular.source import BLOCK, Block, blocks, suffix_of
-from kgkit.tabular.unpack import check_file, is_pipe
+from kgkit.tabular.unpack import check_file, doubt, is_pipe
 
-Output: TypeAlias = pa.Table | Reject | Progress
+Output: TypeAlias = pa.Table | Reject | Progress | Skipped
 _JSON = {".jsonl", ".ndjson", ".json"}
 _HEAD = 1 << 16
+_FIRST_ROWS = 101  # a header, and the rows that it is compared with
 _FAST = {"float64": pa.float64(), "int64": pa.int64(), "time": pa.int64()}
+_ARROW = b"ARROW1"
 
 
 def format_of(path: Path) -> str:
-    """ "parquet", "json" or "delimited", by content first and by ending second."""
+    """ "parquet", "arrow", "json" or "delimited", by content first and by ending second."""
     if is_pipe(path):
         raise ConnectorError(
             "rows cannot be read from a pipe, because they are read twice: save it first", path
         )
-    if check_file(path) == b"PAR1":
+    if (head := check_file(path)) == b"PAR1":
         return "parquet"
     suffix = suffix_of(path)
     if suffix in (".parquet", ".pq"):
         raise ConnectorError("not a Parquet file: it does not begin with PAR1", path)
+    if head == _ARROW[:4] or suffix in (".arrow", ".feather"):
+        return "arrow"
     return "json" if suffix in _JSON else "delimited"
 
 
 def read_file(path: Path, columns: tuple[Column, ...], layout: Layout) -> Iterator[Output]:
     """See `kgkit.tabular.read`."""
     kind = format_of(path)
-    if kind == "parquet":
-        from kgkit.tabular.parquet import read_parquet
+    if kind in ("parquet", "arrow"):
+        from kgkit.tabular.parquet import read_table
 
-        return read_parquet(path, columns)
+        return read_table(path, columns, layout, kind)
     if kind == "json":
         from kgkit.tabular.jsonlines import read_json
 
@@ -57,138 +61,92 @@ def read_file(path: Path, columns: tuple[Column, ...], layout: Layout) -> Iterat
     return _read_delimited(path, columns, layout)
 
 
-def column_names(path: Path, layout: Layout) -> list[str]:
+def column_names(path: Path, layout: Layout, columns: tuple[Column, ...] = ()) -> list[str]:
     """See `kgkit.tabular.names`."""
     kind = format_of(path)
-    if kind == "parquet":
-        from kgkit.tabular.parquet import parquet_names
+    if kind in ("parquet", "arrow"):
+        from kgkit.tabular.parquet import table_names
 
-        return parquet_names(path)
-    if kind == "json":
+        found = table_names(path, kind)
+    elif kind == "json":
         from kgkit.tabular.jsonlines import json_names
 
-        return json_names(path, layout)
-    return _opening(path, layout)[1]
+        found = json_names(path, layout)
+    else:
+        return _opening(path, columns, layout).names
+    return renamed(path, found, layout)
 
 
-def find(
-    path: Path,
-    columns: Sequence[Column],
-    names: Sequence[str],
-    header: bool = True,
-    may_lack_header: bool = False,
-) -> list[tuple[Column, int]]:
-    """The columns that the file has, with their positions; ConnectorError names the option of one that lacks."""
-    plain = [re.sub(r"[\W_]", "", n.split(":")[0]).lower() for n in names]
-    found = []
-    for column in columns:
-        position = None
-        if column.given is not None:
-            if column.given in names:
-                position = names.index(column.given)
-            elif column.given.isdigit() and 1 <= int(column.given) <= len(names):
-                position = int(column.given) - 1
-            else:
-                raise ConnectorError(unknown_name("column", column.given, names), path)
-        elif header:
-            usual = (re.sub(r"[\W_]", "", u).lower() for u in column.usual)
-            position = next((plain.index(u) for u in usual if u in plain), None)
-        elif column.position is not None and column.position < len(names):
-            position = column.position
-        if position is not None:
-            found.append((column, position))
-        elif column.required:
-            have = ", ".join(names) if header else f"{len(names)} columns without names"
-            flag = "--" + column.name.replace("_", "-")
-            hint = ", or use --no-header if the first line is data" if header and may_lack_header else ""
-            raise ConnectorError(
-                f"no column for {column.name} (the file has {have}): name it by {flag}{hint}", path
-            )
-    return found
+@dataclass(frozen=True)
+class _Opening:
+    """What the first block says of a delimited file; `skip`: lines before the first row of data."""
+
+    dialect: Dialect
+    names: list[str]
+    header: bool
+    skip: int
+    notes: tuple[str, ...]
 
 
-def _opening(path: Path, layout: Layout) -> tuple[Dialect, list[str]]:
-    """The dialect and the columns' names of a delimited file, from its first block."""
-    # Quoting is known only with the dialect: this look may cut within quotes, which the header never reaches.
-    first = next(blocks(path, layout.encoding, size=_HEAD))
-    dialect = dialect_of(path, suffix_of(path), layout.delimiter, first.data)
-    if not layout.header:
-        return dialect, [str(i + 1) for i in range(width_of(first.data, dialect))]
-    line = first.data.split(b"\n", 1)[0].decode().rstrip("\r")
-    if not line.strip():
-        raise ConnectorError("the first line is empty: a header was expected (or use --no-header)", path, 1)
-    return dialect, [name.strip() for name in dialect.split(line)]
-
-
-def _is_header(path: Path, columns: Sequence[Column], layout: Layout) -> bool:
-    """Whether a file of a kind that usually has no header has one: its first line holds the usual names."""
-    if any(column.given for column in columns):
-        return False
-    _, names = _opening(path, replace(layout, header=True))
-    try:
-        return bool(find(path, columns, names))
-    except ConnectorError:
-        return False
+def _opening(path: Path, columns: Sequence[Column], layout: Layout) -> _Opening:
+    raw = next(blocks(path, layout.encoding, size=_HEAD)).data
+    dialect = dialect_of(path, suffix_of(path), layout.delimiter, layout.quote, layout.escape, raw)
+    first = next(blocks(path, layout.encoding, dialect, size=_HEAD))
+    rows = [(line, text) for line, text in records(first.data, dialect) if text.strip()][:_FIRST_ROWS]
+    cells = [dialect.split(text) for _, text in rows]
+    begins = rows[0][0] + 1 if rows else len(first.data)
+    unread = next((r for r in first.rejects if r[0] < begins), None)
+    if unread is not None and layout.header is not False:
+        raise ConnectorError(f"the header cannot be read: {unread[1]}", path, unread[0])
+    if not rows:
+        raise ConnectorError("the file has no row", path)
+    said = verdict([c.strip() for c in cells[0]], cells[1:], columns, layout)
+    notes = [f"warning: {said.warning}"] if said.warning else []
+    if warning := doubt(path):
+        notes.append(f"warning: {path.name}: {warning}")
+    if said.header:
+        names = renamed(path, [name.strip() for name in cells[0]], layout)
+        skip = rows[0][0] + 1 + rows[0][1].count("\n")
+        return _Opening(dialect, names, True, skip, tuple(notes))
+    names = renamed(path, [str(i + 1) for i in range(width_of(cells))], layout)
+    return _Opening(dialect, names, False, 0, tuple(notes))
 
 
 def _read_delimited(path: Path, columns: tuple[Column, ...], layout: Layout) -> Iterator[Output]:
-    dialect, names = _opening(path, layout)
-    header = layout.header
-    if not header and _is_header(path, columns, layout):
-        dialect, names = _opening(path, replace(layout, header=True))
-        header = True
-    found = find(path, columns, names, header, may_lack_header=True)
-    wanted = [(position, _FAST.get(column.kind, pa.string())) for column, position in found]
-    chosen = [column for column, _ in found]
+    opening = _opening(path, columns, layout)
+    names = opening.names
+    chosen = choose(path, columns, names, layout, opening.header, not layout.likely_header, opening.notes)
+    plain_numbers = layout.decimal == "."
+    wanted = [
+        (
+            position,
+            _FAST[column.kind]
+            if column.kind in _FAST and plain_numbers and not column.times
+            else pa.string(),
+        )
+        for column, position in chosen.all
+    ]
 
     def one(block: Block) -> list[Output]:
-        if block.line == 1 and header:
-            _, _, rest = block.data.partition(b"\n")
-            block = Block(rest, 2, block.done, block.total, block.unbalanced)
+        rejects = [Reject(str(path), line, why, text) for line, why, text in block.rejects]
+        block = _without(block, opening.skip)
         if not block.data:
-            return [Progress(0, block.done, block.total)]
-        parsed = parse(block, dialect, len(names), wanted)
-        rejects = [Reject(str(path), line, why, text) for line, why, text in parsed.wrong]
+            return [*rejects, Progress(len(rejects), block.done, block.total)]
+        parsed = parse(block, opening.dialect, len(names), wanted)
+        rejects += [Reject(str(path), line, why, text) for line, why, text in parsed.wrong]
         return finish(path, chosen, parsed.columns, parsed.locate, rejects, block.done, block.total)
 
-    return ahead(one, blocks(path, layout.encoding, dialect.quoted, BLOCK))
+    yield chosen.said()
+    yield from ahead(one, blocks(path, layout.encoding, opening.dialect, BLOCK))
 
 
-def finish(
-    path: Path,
-    columns: Sequence[Column],
-    arrays: Sequence[Any],
-    locate: Callable[[Sequence[int]], list[Located]],
-    rejects: list[Reject],
-    done: int,
-    total: int,
-) -> list[Output]:
-    """Types the cells and turns rows with a bad one into rejects: table, rejects in line order, progress."""
-    rows = len(arrays[0]) if arrays else 0
-    bad = np.zeros(rows, bool)
-    typed, why = [], {}
-    for column, array in zip(columns, arrays, strict=True):
-        try:
-            values, wrong = convert(array, column)
-        except TypeError as error:
-            raise ConnectorError(str(error), path) from None
-        for row in np.flatnonzero(wrong & ~bad).tolist():
-            why[row] = reason(array[row].as_py(), column)
-        bad |= wrong
-        typed.append(values)
-    table = pa.table(typed, names=[c.name for c in columns])
-    seen = rows + len(rejects)
-    if bad.any():
-        table = table.filter(pa.array(~bad))
-        listed = sorted(why)
-        for row, (line, text) in zip(listed, locate(listed), strict=True):
-            if text.strip():
-                rejects.append(Reject(str(path), line, why[row], text))
-            else:
-                seen -= 1  # a blank line is no row
-        rejects.sort(key=lambda r: r.line)
-    output: list[Output] = [table] if table.num_rows else []
-    return [*output, *rejects, Progress(seen, done, total)]
+def _without(block: Block, lines: int) -> Block:
+    """The block without those of the file's first lines that it holds."""
+    data, line = block.data, block.line
+    while data and line <= lines:
+        data = data[(data.find(b"\n") + 1) or len(data) :]
+        line += 1
+    return Block(data, line, block.done, block.total)
 
 
 def ahead(work: Callable[[Block], list[Output]], source: Iterable[Block]) -> Iterator[Output]:

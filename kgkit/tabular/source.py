@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from kgkit.errors import ConnectorError
+from kgkit.tabular.dialect import STRAY, Dialect, scan, spans
 from kgkit.tabular.unpack import COMPRESSED, Piece, unpacked_ahead
 
 BLOCK = 2 << 20
-LONGEST_ROW = 16 << 20  # a quote that does not close within this many bytes is taken for a stray one
 _NEWLINE = 10
+_PLAIN = Dialect("\n")  # lines without quotes
 _BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
@@ -29,7 +30,7 @@ class Block:
     line: int
     done: int
     total: int
-    unbalanced: bool = False  # quotes do not pair up: read it row by row
+    rejects: tuple[tuple[int, str, str], ...] = ()  # line, reason, text of rows that are left blank in `data`
 
 
 def suffix_of(path: Path) -> str:
@@ -41,79 +42,110 @@ def suffix_of(path: Path) -> str:
 
 
 def _utf8(path: Path, encoding: str, size: int) -> Iterator[Piece]:
-    """The same bytes as UTF-8 without a byte order mark."""
+    """The same text as UTF-8 without a byte order mark, each line ended by a newline.
+
+    What is not in the encoding becomes bytes that are not UTF-8, so that only their rows are lost.
+    """
     try:
         name = codecs.lookup(encoding).name
     except LookupError:
         raise ConnectorError(
             f"unknown --encoding {encoding!r}: try utf-8, latin-1, cp1252 or utf-16", path
         ) from None
-    decoder = None if name == "utf-8" else codecs.getincrementaldecoder(name)()
-    first = True
+    decoder = None if name == "utf-8" else codecs.getincrementaldecoder(name)("surrogateescape")
+    first, held = True, b""
+    done = total = 0
+
+    def text(chunk: bytes, last: bool) -> bytes:
+        if decoder is None:
+            return chunk
+        try:
+            return decoder.decode(chunk, last).encode("utf-8", "surrogateescape")
+        except UnicodeError as error:
+            why = getattr(error, "reason", None) or str(error)
+            raise ConnectorError(f"not {encoding}: {why}; try another --encoding", path) from None
+
     for chunk, done, total in unpacked_ahead(path, size):
         if first and decoder is None and chunk[:2] in _BOMS:
             raise ConnectorError("the file is UTF-16: use --encoding utf-16", path)
-        if decoder is not None:
-            try:
-                chunk = decoder.decode(chunk).encode()
-            except UnicodeDecodeError as error:
-                raise ConnectorError(
-                    f"not {encoding}: {error.reason}; try another --encoding", path
-                ) from None
+        chunk = held + text(chunk, False)
         if first and chunk.startswith(codecs.BOM_UTF8):
             chunk = chunk[3:]
-        first = False
+        first, held = False, b""
+        if b"\r" in chunk:
+            if chunk.endswith(b"\r"):  # its newline may be the next chunk's first byte
+                chunk, held = chunk[:-1], b"\r"
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         yield chunk, done, total
+    if rest := held.replace(b"\r", b"\n") + text(b"", True):
+        yield rest, done, total
 
 
-def _cut(data: bytes, quoted: bool) -> int:
-    """Where the last whole row ends, 0 when there is none: a newline inside quotes ends no row."""
-    end = data.rfind(b"\n") + 1
-    if not quoted or not end or b'"' not in data:
-        return end
-    odd = data.count(b'"', 0, end) % 2 == 1
-    while end and odd:
-        before = data.rfind(b"\n", 0, end - 1) + 1
-        odd ^= data.count(b'"', before, end) % 2 == 1
-        end = before
-    return end
+def blocks(
+    path: Path, encoding: str = "utf-8", dialect: Dialect = _PLAIN, size: int = BLOCK
+) -> Iterator[Block]:
+    """The file in blocks of about `size` bytes that end at row ends (newlines inside quotes end none).
 
-
-def blocks(path: Path, encoding: str = "utf-8", quoted: bool = False, size: int = BLOCK) -> Iterator[Block]:
-    """The file in blocks of about `size` bytes that end at row ends (newlines inside quotes when `quoted`).
-
-    Raises ConnectorError for what `check_file` finds, a truncated or damaged stream, bytes that are not text.
+    Rows with a stray quote, and with bytes that are no text, are left blank and listed. Raises ConnectorError for what
+    `check_file` finds and for a truncated or damaged stream; what was whole before the damage comes out first.
     """
     rest, line, done, total = b"", 1, 0, 0
-    for chunk, done, total in _utf8(path, encoding, size):
+    trouble: ConnectorError | None = None
+    pieces = _utf8(path, encoding, size)
+    while trouble is None:
+        try:
+            chunk, done, total = next(pieces)
+        except StopIteration:
+            break
+        except ConnectorError as error:
+            trouble = error
+            break
         rest += chunk
-        end, unbalanced = _cut(rest, quoted), False
-        if not end and quoted and len(rest) > LONGEST_ROW:
-            end, unbalanced = rest.rfind(b"\n") + 1, True
+        end, stray = scan(rest, dialect, last=False)
         if end:
             data, rest = rest[:end], rest[end:]
-            yield _checked(path, Block(data, line, done, total, unbalanced))
+            block = _checked(Block(data, line, done, total), dialect, stray)
+            yield block
             line += int(np.count_nonzero(np.frombuffer(data, np.uint8) == _NEWLINE))
-    if rest:
-        odd = quoted and rest.count(b'"') % 2 == 1
-        yield _checked(path, Block(rest, line, done, total, odd))
-    elif line == 1:
+    if rest and trouble is None:  # half a row before a truncation is none
+        _, stray = scan(rest, dialect, last=True)
+        yield _checked(Block(rest, line, done, total), dialect, stray)
+    elif line == 1 and trouble is None:
         raise ConnectorError("the file is empty", path)
+    if trouble is not None:
+        raise trouble
 
 
-def _checked(path: Path, block: Block) -> Block:
+def _checked(block: Block, dialect: Dialect, stray: list[int]) -> Block:
+    """The block with what cannot be read left blank, so that the lines keep their numbers."""
     data = block.data
+    clean = not stray and b"\0" not in data
     try:
-        if not data.isascii():
-            data.decode()
+        if clean:
+            if not data.isascii():
+                data.decode()
+            return block
+    except UnicodeDecodeError:
+        pass
+    begins, pieces, rejects = set(stray), [], []
+    for line, start, end in spans(data, dialect):
+        why = STRAY if start in begins else _unreadable(data[start:end])
+        if why:
+            text = data[start:end].decode(errors="replace").replace("\0", "\ufffd")
+            rejects.append((block.line + line, why, text))
+            pieces.append(b"\n" * data.count(b"\n", start, end))
+        else:
+            pieces.append(data[start:end])
+    joined = b"\n".join(pieces) + (b"\n" if data.endswith(b"\n") else b"")
+    return replace(block, data=joined, rejects=tuple(rejects))
+
+
+def _unreadable(row: bytes) -> str:
+    if b"\0" in row:
+        return "a NUL byte: not text, or use --encoding utf-16"
+    try:
+        row.decode()
     except UnicodeDecodeError as error:
-        line = block.line + data.count(b"\n", 0, error.start)
-        raise ConnectorError(
-            f"byte {data[error.start]:#04x} is not UTF-8: use --encoding latin-1, or what it is written in",
-            path,
-            line,
-        ) from None
-    if b"\0" in data:
-        line = block.line + data.count(b"\n", 0, data.index(b"\0"))
-        raise ConnectorError("a NUL byte: not text, or use --encoding utf-16", path, line)
-    return block
+        byte = row[error.start]
+        return f"byte {byte:#04x} is not of this encoding: use --encoding latin-1, or what it is written in"
+    return ""

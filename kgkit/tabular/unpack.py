@@ -1,4 +1,4 @@
-"""From a path to unpacked bytes: gzip, bzip2 and zstd by content, pipes, a thread of its own; the one place for it.
+"""From a path to unpacked bytes: gzip, bzip2, xz and zstd by content, pipes, a thread of its own; the one place for it.
 
 What comes before a truncated place comes out before the error does, and so does what comes before a damaged one, but
 for the quarter of a megabyte (on disk) that holds the damage.
@@ -7,6 +7,7 @@ for the quarter of a megabyte (on disk) that holds the damage.
 from __future__ import annotations
 
 import bz2
+import lzma
 import queue
 import sys
 import threading
@@ -20,8 +21,8 @@ from kgkit.errors import ConnectorError
 
 Piece = tuple[bytes, int, int]  # unpacked bytes, position in the file on disk, its length (0: unknown)
 STDIN = Path("-")
-COMPRESSED = {".gz", ".zst", ".zstd", ".gzip", ".bz2"}
-_GZIP, _BZIP2, _ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
+COMPRESSED = {".gz", ".zst", ".zstd", ".gzip", ".bz2", ".xz"}
+_GZIP, _BZIP2, _XZ, _ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"
 _READ = 1 << 18
 _AHEAD = 3  # pieces that wait for the reader
 _AGAIN = "copy or download it again"
@@ -48,6 +49,17 @@ def check_file(path: Path) -> bytes:
     if not head:
         raise ConnectorError("the file is empty", path)
     return head
+
+
+def doubt(path: Path) -> str:
+    """What makes the content of a compressed file doubtful ("": nothing): a zstd frame that has no checksum."""
+    if is_pipe(path):
+        return ""
+    with path.open("rb") as file:
+        head = file.read(5)
+    if head[:4] == _ZSTD and len(head) == 5 and not head[4] & 4:
+        return "the zstd stream has no checksum, so that a damage of the file can be read as data (zstd --check adds one)"
+    return ""
 
 
 def unpacked(path: Path, size: int) -> Generator[Piece, None, None]:
@@ -142,6 +154,8 @@ def _by_content(source: _Input, size: int) -> Iterator[bytes]:
         return _members(source, _gzip(), _GZIP, size)
     if source.head[:3] == _BZIP2:
         return _members(source, bz2.BZ2Decompressor, _BZIP2, size)
+    if source.head == _XZ[:4]:
+        return _members(source, lzma.LZMADecompressor, _XZ, size)
     return _frames(source, size) if source.head == _ZSTD else _plain(source, size)
 
 
