@@ -9,6 +9,7 @@ parsed by another. Outcomes of bad input:
 - a line that is not N-Triples, or not UTF-8, is a Reject with line and reason; so is one with an IRI that holds a
   quote, a back-tick, a blank or another character that IRIs must not hold, written or as an escape;
 - a literal may be as long as a line, which is 64 MiB; a longer line is a Reject, and the next one is read;
+- lines end by a newline, by a carriage return and a newline or, in files without any newline, by a carriage return;
 - a truncated or damaged file is a ConnectorError after what comes before the damage has come out; half a line is none;
 - lines of predicates that are not wanted are checked for subject, predicate and the '.' at their end only.
 """
@@ -77,6 +78,8 @@ def read(
 def _file(
     path: Path, lines: Parser, tables: _Tables, reasons: Mapping[int, str], block: int
 ) -> Iterator[pa.Table | Reject | Progress | Skipped]:
+    from kgkit.tabular.unpack import doubt
+
     number, seen = 1, 0
     with closing(_whole_lines(path, block)) as blocks:
         try:
@@ -96,6 +99,8 @@ def _file(
                 for code in np.flatnonzero(parsed.counts).tolist():
                     yield Skipped(int(parsed.counts[code]), reasons[code])
                 yield Progress(parsed.triples, done, total)
+            if warning := doubt(path):
+                yield Progress(0, notes=(f"warning: {path.name}: {warning}",))
         except ConnectorError as error:
             if not seen:
                 raise
@@ -127,6 +132,7 @@ def _whole_lines(path: Path, size: int) -> Generator[tuple[bytes | None, int, in
     held, skipping, any_byte, done, total = 0, False, False, 0, 0
     trouble: ConnectorError | None = None
     pieces = unpacked_ahead(path, size)
+    returns: bool | None = None  # whether lines end by a carriage return alone
     with closing(pieces):
         while trouble is None:
             try:
@@ -137,6 +143,10 @@ def _whole_lines(path: Path, size: int) -> Generator[tuple[bytes | None, int, in
                 trouble = error
                 break
             any_byte = True
+            if returns is None:
+                returns = b"\r" in piece and b"\n" not in piece
+            if returns:
+                piece = piece.replace(b"\r", b"\n")
             end = piece.rfind(b"\n") + 1
             if skipping:
                 first = piece.find(b"\n") + 1
