@@ -52,12 +52,14 @@ def read(
     *,
     namespace: str = "",
     language: str = "",
+    scope: str = "",
     block: int = BLOCK,
 ) -> Iterator[pa.Table | Reject | Progress | Skipped]:
     """Yields tables of the triples that are wanted, and what became of all others.
 
     Columns: subject, predicate, object (string; predicate as a dictionary), literal (bool). `namespace` is cut from
-    IRIs; other IRIs stay whole, blank nodes are `_:label`. `decide(predicate)` is asked once for each distinct
+    IRIs; other IRIs stay whole, blank nodes are `_:label`, with a `scope` `_:scope/label`, as a
+    label means a node of its own in each document. `decide(predicate)` is asked once for each distinct
     predicate; `reasons` gives the words for its numbers, with OTHER_LANGUAGE for literals in other languages than
     `language`. Progress counts the lines that hold a triple, or should.
 
@@ -70,7 +72,7 @@ def read(
         return decide(name)
 
     lines = parser(noting, namespace, language)
-    tables = _Tables(names)
+    tables = _Tables(names, scope)
     for path in paths:
         yield from _file(path, lines, tables, reasons, block)
 
@@ -110,8 +112,8 @@ def _file(
 class _Tables:
     """Parsed columns as tables. The dictionary of predicates grows, and is made anew only when it has."""
 
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
+    def __init__(self, names: list[str], scope: str) -> None:
+        self._names, self._scope = names, scope
         self._dictionary: pa.Array | None = None
 
     def of(self, parsed: Parsed) -> pa.Table:
@@ -120,8 +122,22 @@ class _Tables:
         if self._dictionary is None or len(self._dictionary) != len(self._names):
             self._dictionary = pa.array(self._names, pa.string())
         predicates = pa.DictionaryArray.from_arrays(pa.array(parsed.predicates), self._dictionary)
-        columns = [parsed.subjects, predicates, parsed.objects, pa.array(parsed.kinds != 0)]
+        literal = pa.array(parsed.kinds != 0)
+        subjects, objects = self._scoped(parsed.subjects), self._scoped(parsed.objects, literal)
+        columns = [subjects, predicates, objects, literal]
         return pa.table(columns, names=["subject", "predicate", "object", "literal"])
+
+    def _scoped(self, nodes: pa.Array, literal: pa.Array | None = None) -> pa.Array:
+        import pyarrow.compute as pc
+
+        if not self._scope:
+            return nodes
+        blank = pc.starts_with(nodes, "_:")
+        if literal is not None:
+            blank = pc.and_(blank, pc.invert(literal))
+        if not pc.any(blank).as_py():
+            return nodes
+        return pc.if_else(blank, pc.utf8_replace_slice(nodes, 0, 2, f"_:{self._scope}/"), nodes)
 
 
 def _whole_lines(path: Path, size: int) -> Generator[tuple[bytes | None, int, int], None, None]:

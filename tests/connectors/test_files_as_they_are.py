@@ -186,3 +186,27 @@ def test_where_rename_and_decimal_commas(tmp_path: Path) -> None:
         {"key": "1", "title": "Axe", "price": 4.5},
         {"key": "2", "title": "Bat", "price": 1234.25},
     ]
+
+
+def test_lists_of_items_of_a_user(tmp_path: Path) -> None:
+    text = "0 10 11\n1 12 13\r\n2 14 15\n3\n\n 4  16.0 17 18\n"
+    path = write(tmp_path, "train.txt", text)
+    wanted = [
+        (line.split()[0], item.removesuffix(".0")) for line in text.splitlines() for item in line.split()[1:]
+    ]
+    got = collect("adjacency", path)
+    assert [(p["user"], p["item"]) for p in got.purchases] == wanted
+    assert got.rows == 5
+    with pytest.raises(ConnectorError, match="no column for user"):
+        collect("purchases", path)
+
+
+def test_a_blank_node_is_one_of_its_document(tmp_path: Path) -> None:
+    line = '_:b1 <http://rdf.freebase.com/ns/film.film.x> _:b2 .\n_:b1 <http://a/p> "_:b1" .\n'
+    first, second = write(tmp_path, "one.nt", line), write(tmp_path, "two.nt", line)
+    found = [collect("freebase", path, property=("http://a/p=said",)) for path in (first, second)]
+    assert [(g.facts[0]["head"], g.facts[0]["tail"]) for g in found] == [
+        ("_:one.nt/b1", "_:one.nt/b2"),
+        ("_:two.nt/b1", "_:two.nt/b2"),
+    ]
+    assert found[0].features["entity"] == [{"key": "_:one.nt/b1", "said": "_:b1"}]
