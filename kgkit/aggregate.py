@@ -18,7 +18,8 @@ _OPTIONAL = {"count": pa.int64(), "time": pa.int64(), "rating": pa.float64()}
 class Pairs:
     """Counts are added, first and last time kept, and the rating is that of the latest rated row.
 
-    Of equal times the later row counts. About 50 bytes a pair, and up to `buffer` rows beside.
+    Counts may be negative (refunds): a pair of which nothing is left is no purchase, and does not come out. A sum beyond
+    int64 is the largest int64. Of equal times the later row counts. About 50 bytes a pair, and up to `buffer` rows beside.
     """
 
     def __init__(self, buffer: int = 5_000_000) -> None:
@@ -59,7 +60,7 @@ class Pairs:
         """user, item (string), count, first, last (int64), rating (float64), a row a pair, grouped by user."""
         self._compact()
         assert self._state is not None
-        table = self._state.drop_columns(["rated"])
+        table = self._state.drop_columns(["rated"]).filter(pc.greater(self._state["count"], 0))
         for i, name in enumerate(("user", "item")):
             table = table.set_column(i, name, table[name].cast(pa.string()))
         return table
@@ -88,13 +89,26 @@ class Pairs:
             {
                 "user": pa.DictionaryArray.from_arrays((pairs // width).astype(np.int32), user.dictionary),
                 "item": pa.DictionaryArray.from_arrays((pairs % width).astype(np.int32), item.dictionary),
-                "count": np.add.reduceat(_numbers(table["count"], 1)[order], start),
+                "count": _sums(_numbers(table["count"], 1)[order], start),
                 "first": pa.array(first, mask=first == _EVER),
                 "last": pa.array(last, mask=last == _NEVER),
                 "rating": table["rating"].take(row),
                 "rated": pc.fill_null(table["rated"].take(row), _NEVER),
             }
         )
+
+
+def _sums(counts: Ints, start: Ints) -> Ints:
+    """The sum from each start to the next. int64 wraps around, so that sums near its ends, seen in float64, are cut."""
+    sums: Ints = np.add.reduceat(counts, start)
+    about = np.add.reduceat(counts.astype(np.float64), start)
+    far = np.abs(about) >= 2.0**62
+    if far.any():
+        ends = np.append(start[1:], len(counts))
+        for i in np.flatnonzero(far):
+            exact = sum(counts[start[i] : ends[i]].tolist())  # Python's whole numbers have no end
+            sums[i] = min(max(exact, -_EVER), _EVER)
+    return sums
 
 
 def _by_time_within(key: Ints, time: Ints) -> Ints:

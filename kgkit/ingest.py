@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from kgkit.store.port import GraphStore
 
 # How input is cut into records. What an interrupted run said of its progress holds for its own number only, so this
-# goes up whenever a connector cuts otherwise: 2 since N-Triples come in blocks of 4 MiB.
-_CUT = 2
+# goes up whenever a connector cuts otherwise: 2 since N-Triples come in blocks of 4 MiB, 3 since
+# rows end where quotes close.
+_CUT = 3
 
 Stoppable = Callable[[], AbstractContextManager[Callable[[], bool]]]
 

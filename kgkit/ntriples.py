@@ -9,6 +9,7 @@ parsed by another. Outcomes of bad input:
 - a line that is not N-Triples, or not UTF-8, is a Reject with line and reason; so is one with an IRI that holds a
   quote, a back-tick, a blank or another character that IRIs must not hold, written or as an escape;
 - a literal may be as long as a line, which is 64 MiB; a longer line is a Reject, and the next one is read;
+- lines end by a newline, by a carriage return and a newline or, in files without any newline, by a carriage return;
 - a truncated or damaged file is a ConnectorError after what comes before the damage has come out; half a line is none;
 - lines of predicates that are not wanted are checked for subject, predicate and the '.' at their end only.
 """
@@ -51,12 +52,14 @@ def read(
     *,
     namespace: str = "",
     language: str = "",
+    scope: str = "",
     block: int = BLOCK,
 ) -> Iterator[pa.Table | Reject | Progress | Skipped]:
     """Yields tables of the triples that are wanted, and what became of all others.
 
     Columns: subject, predicate, object (string; predicate as a dictionary), literal (bool). `namespace` is cut from
-    IRIs; other IRIs stay whole, blank nodes are `_:label`. `decide(predicate)` is asked once for each distinct
+    IRIs; other IRIs stay whole, blank nodes are `_:label`, with a `scope` `_:scope/label`, as a
+    label means a node of its own in each document. `decide(predicate)` is asked once for each distinct
     predicate; `reasons` gives the words for its numbers, with OTHER_LANGUAGE for literals in other languages than
     `language`. Progress counts the lines that hold a triple, or should.
 
@@ -69,7 +72,7 @@ def read(
         return decide(name)
 
     lines = parser(noting, namespace, language)
-    tables = _Tables(names)
+    tables = _Tables(names, scope)
     for path in paths:
         yield from _file(path, lines, tables, reasons, block)
 
@@ -77,6 +80,8 @@ def read(
 def _file(
     path: Path, lines: Parser, tables: _Tables, reasons: Mapping[int, str], block: int
 ) -> Iterator[pa.Table | Reject | Progress | Skipped]:
+    from kgkit.tabular.unpack import doubt
+
     number, seen = 1, 0
     with closing(_whole_lines(path, block)) as blocks:
         try:
@@ -96,6 +101,8 @@ def _file(
                 for code in np.flatnonzero(parsed.counts).tolist():
                     yield Skipped(int(parsed.counts[code]), reasons[code])
                 yield Progress(parsed.triples, done, total)
+            if warning := doubt(path):
+                yield Progress(0, notes=(f"warning: {path.name}: {warning}",))
         except ConnectorError as error:
             if not seen:
                 raise
@@ -105,8 +112,8 @@ def _file(
 class _Tables:
     """Parsed columns as tables. The dictionary of predicates grows, and is made anew only when it has."""
 
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
+    def __init__(self, names: list[str], scope: str) -> None:
+        self._names, self._scope = names, scope
         self._dictionary: pa.Array | None = None
 
     def of(self, parsed: Parsed) -> pa.Table:
@@ -115,8 +122,22 @@ class _Tables:
         if self._dictionary is None or len(self._dictionary) != len(self._names):
             self._dictionary = pa.array(self._names, pa.string())
         predicates = pa.DictionaryArray.from_arrays(pa.array(parsed.predicates), self._dictionary)
-        columns = [parsed.subjects, predicates, parsed.objects, pa.array(parsed.kinds != 0)]
+        literal = pa.array(parsed.kinds != 0)
+        subjects, objects = self._scoped(parsed.subjects), self._scoped(parsed.objects, literal)
+        columns = [subjects, predicates, objects, literal]
         return pa.table(columns, names=["subject", "predicate", "object", "literal"])
+
+    def _scoped(self, nodes: pa.Array, literal: pa.Array | None = None) -> pa.Array:
+        import pyarrow.compute as pc
+
+        if not self._scope:
+            return nodes
+        blank = pc.starts_with(nodes, "_:")
+        if literal is not None:
+            blank = pc.and_(blank, pc.invert(literal))
+        if not pc.any(blank).as_py():
+            return nodes
+        return pc.if_else(blank, pc.utf8_replace_slice(nodes, 0, 2, f"_:{self._scope}/"), nodes)
 
 
 def _whole_lines(path: Path, size: int) -> Generator[tuple[bytes | None, int, int], None, None]:
@@ -127,6 +148,7 @@ def _whole_lines(path: Path, size: int) -> Generator[tuple[bytes | None, int, in
     held, skipping, any_byte, done, total = 0, False, False, 0, 0
     trouble: ConnectorError | None = None
     pieces = unpacked_ahead(path, size)
+    returns: bool | None = None  # whether lines end by a carriage return alone
     with closing(pieces):
         while trouble is None:
             try:
@@ -137,6 +159,10 @@ def _whole_lines(path: Path, size: int) -> Generator[tuple[bytes | None, int, in
                 trouble = error
                 break
             any_byte = True
+            if returns is None:
+                returns = b"\r" in piece and b"\n" not in piece
+            if returns:
+                piece = piece.replace(b"\r", b"\n")
             end = piece.rfind(b"\n") + 1
             if skipping:
                 first = piece.find(b"\n") + 1

@@ -66,3 +66,21 @@ def test_a_row_without_time_does_not_count_as_latest() -> None:
     times = pa.array([5, None], pa.int64())
     pairs.add(pa.table({"user": ["a", "a"], "item": ["x", "x"], "time": times, "rating": [4.0, 1.0]}))
     assert pairs.result()["rating"].to_pylist() == [4.0]
+
+
+def test_refunds_are_netted_and_sums_do_not_wrap_around() -> None:
+    rows = [
+        ("a", "x", 3),
+        ("a", "x", -1),
+        ("b", "x", 2),
+        ("b", "x", -2),
+        ("c", "x", 2**62),
+        ("c", "x", 2**62),
+        ("c", "x", 9),
+    ]
+    for buffer in (1, 100):
+        pairs = Pairs(buffer)
+        for user, item, count in rows:
+            pairs.add(pa.table({"user": [user], "item": [item], "count": pa.array([count], pa.int64())}))
+        got = {r["user"]: r["count"] for r in pairs.result().to_pylist()}
+        assert got == {"a": 2, "c": 2**63 - 1}

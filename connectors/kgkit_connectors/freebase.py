@@ -7,6 +7,8 @@ that a kept fact mentions. Other literals are counted and left out unless --prop
 become text, or what is said behind a ':' (--property people.person.height_meters=height:float), and a value that does
 not fit is a reject. Type `time` takes dates as seconds since 1970; the `int` of an xsd:gYear is the year.
 
+A blank node is one of its source (`_:dump.gz/b1`); the parts of a dump, given together, are one document.
+
 Left out by default, as cleaned versions of Freebase do, are the predicates below these prefixes (NOISE):
     type. common. kg. freebase.      what Freebase says about its own records: types, instances, notable types,
     dataworld. topic_server.         aliases, images, provenance, schema, internal pipelines
@@ -130,7 +132,12 @@ class Freebase(Connector):
             trouble: ConnectorError | None = None
             try:
                 for found in read(
-                    config.paths, plan.decide, REASONS, namespace=NAMESPACE, language=config.language
+                    config.paths,
+                    plan.decide,
+                    REASONS,
+                    namespace=NAMESPACE,
+                    language=config.language,
+                    scope=self.source(config),
                 ):
                     if hasattr(found, "num_rows"):
                         yield from gathered.sorted_out(found)

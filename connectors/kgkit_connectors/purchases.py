@@ -142,6 +142,7 @@ def _without_refunds(table: pa.Table, net: bool) -> tuple[pa.Table, list[Skipped
 
     Rows that count nothing (0) are left out.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     count = pc.fill_null(table["count"], 1)
@@ -153,7 +154,7 @@ def _without_refunds(table: pa.Table, net: bool) -> tuple[pa.Table, list[Skipped
     bought = pc.greater(count, 0)
     for name in {"time", "rating"} & set(table.column_names):
         column = table[name]
-        cells = pc.if_else(bought, column, pc.scalar(None).cast(column.type))
+        cells = pc.if_else(bought, column, pa.scalar(None, column.type))
         table = table.set_column(table.column_names.index(name), name, cells)
     return table.filter(pc.not_equal(count, 0)), skipped
 

@@ -59,11 +59,10 @@ def choose(
     names: Sequence[str],
     layout: Layout,
     header: bool = True,
-    strict: bool = False,
     notes: Sequence[str] = (),
 ) -> Chosen:
     """Finds the columns in a file with these names, and says which they are."""
-    found, doubts = find(path, columns, names, header, strict)
+    found, doubts = find(path, columns, names, header, layout)
     found = [(replace(c, decimal=layout.decimal, times=layout.times), p) for c, p in found]
     wanted: dict[str, list[str]] = {}
     for name, value in _pairs(layout.where, "--where", "COLUMN=VALUE"):
@@ -83,11 +82,16 @@ def choose(
 
 
 def find(
-    path: Path, columns: Sequence[Column], names: Sequence[str], header: bool = True, strict: bool = False
+    path: Path,
+    columns: Sequence[Column],
+    names: Sequence[str],
+    header: bool = True,
+    layout: Layout | None = None,
 ) -> tuple[list[tuple[Column, int]], list[str]]:
     """The columns that the file has, with their positions, and notes; ConnectorError names the option of one that lacks.
 
-    `strict`: a file without a header has exactly the columns that are asked for, unless all are given.
+    A file without a header has exactly the columns that are asked for, unless all are given, where files of its kind
+    usually have none; where they usually have one, and nobody said that this has none, all must be given.
     """
     simple = [plain(n) for n in names]
     found: list[tuple[Column, int]] = []
@@ -115,13 +119,21 @@ def find(
                 path,
             )
     default = [c for c, _ in found if c.required and c.given is None and c.at is None]
-    if strict and not header and default and len(names) != len(columns):
-        wanted = ", ".join(c.name for c, _ in found)
+    if layout is not None and not header and default:
         flags = ", ".join("--" + c.name.replace("_", "-") for c in default)
-        raise ConnectorError(
-            f"{len(names)} columns where {wanted} are {len(columns)}: say which they are by {flags} (name or position)",
-            path,
-        )
+        if layout.likely_header and layout.header is None:
+            raise ConnectorError(
+                f"no column for {default[0].name}, as the first row holds data and no names: say which they are by "
+                f"{flags} (positions from 1), or use --header",
+                path,
+            )
+        if not layout.likely_header and len(names) != len(columns):
+            wanted = ", ".join(c.name for c, _ in found)
+            raise ConnectorError(
+                f"{len(names)} columns where {wanted} are {len(columns)}: say which they are by {flags} (name or "
+                "position)",
+                path,
+            )
     return found, notes
 
 

@@ -66,6 +66,8 @@ def _at_once(array: pa.Array, column: Column) -> tuple[pa.Array, Bools]:
         array = array.cast(pa.string() if column.kind in ("string", "id") else pa.float64())
     elif pa.types.is_null(kind):
         array = array.cast(pa.string())
+    if pa.types.is_string(array.type):
+        array.validate(full=True)  # a Parquet or Arrow file may say of any bytes that they are text
     if column.kind == "time":
         values, bad = times(array, column.times)
     else:

@@ -55,7 +55,7 @@ def finish(
             wrong = wrong & ~empty
         wrong &= ~left_out
         for row in np.flatnonzero(wrong & ~bad).tolist():
-            why[row] = reason(array[row].as_py(), column)
+            why[row] = reason(plain_cell(array[row]), column)
         bad |= wrong
         typed.append(values)
     table = pa.table(typed, names=[c.name for c, _ in chosen.columns])
@@ -85,3 +85,11 @@ def _converted(path: Path, array: Any, column: Column) -> tuple[pa.Array, Bools]
         return convert(array, column)
     except TypeError as error:
         raise ConnectorError(str(error), path) from None
+
+
+def plain_cell(value: pa.Scalar) -> object:
+    """A cell for a message; of text that is not UTF-8, and of times beyond Python's, what it is meant to be."""
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):
+        return f"a damaged {value.type}"

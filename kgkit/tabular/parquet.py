@@ -14,7 +14,7 @@ from kgkit.errors import ConnectorError
 from kgkit.records import Progress, Reject, Skipped
 from kgkit.tabular import Column, Layout
 from kgkit.tabular.columns import choose, renamed
-from kgkit.tabular.finish import finish
+from kgkit.tabular.finish import finish, plain_cell
 
 _ROWS = 1 << 17
 _ERRORS = (pa.ArrowException, OSError, ValueError, KeyError)
@@ -77,7 +77,7 @@ def read_table(
                 arrays = next(batches, None)
                 if arrays is not None:
                     for array in arrays:
-                        array.validate()
+                        _sound(array)
             except _ERRORS as error:
                 what = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise ConnectorError(f"damaged {kind.title()}: {what}", path, start + 1) from None
@@ -91,11 +91,18 @@ def read_table(
 def _locate(
     names: Sequence[str], arrays: Sequence[pa.Array], start: int, rows: Sequence[int]
 ) -> list[tuple[int, str]]:
-    return [(start + i + 1, str({n: _cell(a[i]) for n, a in zip(names, arrays, strict=True)})) for i in rows]
+    return [
+        (start + i + 1, str({n: plain_cell(a[i]) for n, a in zip(names, arrays, strict=True)})) for i in rows
+    ]
 
 
-def _cell(value: pa.Scalar) -> object:
-    try:
-        return value.as_py()
-    except (ValueError, OverflowError):  # text that is not UTF-8, times beyond Python's
-        return str(value.type)
+def _sound(array: pa.Array) -> None:
+    """Raises ArrowInvalid where offsets or lengths lead out of the data, at which Arrow itself would end the process.
+
+    Text that is not UTF-8 is left to the cells that hold it.
+    """
+    if pa.types.is_string(array.type):
+        array = array.view(pa.binary())
+    elif pa.types.is_large_string(array.type):
+        array = array.view(pa.large_binary())
+    array.validate(full=True)

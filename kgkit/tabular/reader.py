@@ -115,7 +115,7 @@ def _opening(path: Path, columns: Sequence[Column], layout: Layout) -> _Opening:
 def _read_delimited(path: Path, columns: tuple[Column, ...], layout: Layout) -> Iterator[Output]:
     opening = _opening(path, columns, layout)
     names = opening.names
-    chosen = choose(path, columns, names, layout, opening.header, not layout.likely_header, opening.notes)
+    chosen = choose(path, columns, names, layout, opening.header, opening.notes)
     plain_numbers = layout.decimal == "."
     wanted = [
         (

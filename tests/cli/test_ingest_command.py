@@ -79,7 +79,7 @@ def test_rejects_file_and_limit(log: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give a connector and its files, or --recipe FILE; connectors: alignment, features"),
+        ([], "give a connector and its files, or --recipe FILE; connectors: adjacency, alignment, features"),
         (["purchses", "x"], "unknown connector 'purchses'. Did you mean purchases?"),
         (["purchases"], "kgkit ingest purchases needs a file or folder"),
         (["purchases", "none.csv"], "none.csv: no such file"),
