@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import itertools
 import random
 from collections.abc import Iterator
@@ -236,7 +237,7 @@ def test_alignments_that_contradict_are_listed_and_not_applied(store: GraphStore
 
 
 def test_malformed_rows_are_listed_and_the_rest_is_kept(store: GraphStore, tmp_path: Path) -> None:
-    path = write(tmp_path, "log.csv", "user,item\na,1\nb\nc,3\n,4\n")
+    path = write(tmp_path, "log.csv", "user,item\na,1\nb\nc,3\nd,\n")
     listed = tmp_path / "rejects.tsv"
     with pytest.raises(
         TooManyRejects, match=r"log.csv, line 3: 2 of 4 rows are malformed, more than --max-rejects 0.1%"
@@ -250,7 +251,7 @@ def test_malformed_rows_are_listed_and_the_rest_is_kept(store: GraphStore, tmp_p
     assert lines == [
         ["file", "line", "reason", "text"],
         [str(path), "3", "1 column where 2 are expected", "b"],
-        [str(path), "5", "user is empty", ",4"],
+        [str(path), "5", "item is empty", "d,"],
     ]
     for limit in ("50%", "2"):
         bring(store, "purchases", path, max_rejects=limit, force=True)
@@ -267,8 +268,8 @@ def test_a_source_that_breaks_off_keeps_what_it_gave(
     monkeypatch.setattr("kgkit.tabular.reader.BLOCK", 1000)
     path = tmp_path / "log.csv"
     good = b"user,item\n" + b"".join(b"u%d,i\n" % i for i in range(15_000))
-    path.write_bytes(good + b"\xe9,i\n")
-    with pytest.raises(ConnectorError, match="line 15002"):
+    path.write_bytes(gzip.compress(good)[:-900])
+    with pytest.raises(ConnectorError, match="truncated"):
         bring(store, "purchases", path)
     assert len(dump(store)["PURCHASED"]) > 10_000
     path.write_bytes(good)

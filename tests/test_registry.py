@@ -74,7 +74,8 @@ def test_every_name_loads_and_is_its_class_name() -> None:
 
 def test_an_unknown_name_lists_the_right_ones() -> None:
     with pytest.raises(
-        PluginError, match=r"unknown connector 'purchase'. Did you mean purchases\? Known: alignment, "
+        PluginError,
+        match=r"unknown connector 'purchase'. Did you mean purchases\? Known: adjacency, alignment, ",
     ):
         load_connector("purchase")
 
