@@ -42,11 +42,19 @@ def query(
         Path | None, typer.Option("--output", "-o", help="Write to this file, not to the screen.")
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Let the statement change the graph.")] = False,
+    files: Annotated[
+        bool,
+        typer.Option(
+            "--files",
+            help="Let the statement reach beyond the graph: files of the machine (LOAD FROM, LOAD CSV), procedures of any "
+            "kind, other databases of the server.",
+        ),
+    ] = False,
     store: StoreOption = None,
 ) -> None:
     """Run one Cypher statement and show its rows.
 
-    Read-only unless --write. Example:
+    Read-only unless --write, and of the graph only unless --files. Example:
 
     kgkit query 'MATCH (u:User {id: $user})-[r:RECOMMENDED]->(i) RETURN i.name, r.score ORDER BY r.rank' -p user:str=42
     """
@@ -58,7 +66,7 @@ def query(
     text = sys.stdin.read() if cypher == "-" else cypher
     params = dict(parse_param(given) for given in param or [])
     with open_store(store, read_only=not write) as opened:
-        result = opened.query(text, params, write=write)
+        result = opened.query(text, params, write=write, files=files)
         if not result.columns:
             list(result.rows)
             typer.echo("done", err=True)

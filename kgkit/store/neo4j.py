@@ -43,6 +43,7 @@ from kgkit.store.port import (
     Vectors,
     WriteStats,
 )
+from kgkit.store.reading import check_reading
 
 if TYPE_CHECKING:
     from kgkit.arrays import Floats, Ints
@@ -307,8 +308,15 @@ class Neo4jStore(GraphStore):
         return [(r["id"], r["cosine"]) for r in rows]
 
     def query(
-        self, cypher: str, params: Mapping[str, Any] | None = None, *, write: bool = False
+        self,
+        cypher: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        write: bool = False,
+        files: bool = False,
     ) -> QueryResult:
+        if not write:
+            check_reading(cypher, files=files)
         connection = self._connection
         with connection.errors():
             session = connection.session(write=write)
