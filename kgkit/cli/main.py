@@ -84,7 +84,9 @@ def main() -> None:
     try:
         app()
     except KgkitError as error:
-        typer.echo(f"error: {error}", err=True)
+        from kgkit.cli.output import say
+
+        say(f"error: {error}", err=True)
         sys.exit(1)
     except BrokenPipeError:  # `kgkit query ... | head`
         sys.stderr.close()

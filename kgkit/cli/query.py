@@ -50,6 +50,14 @@ def query(
             "kind, other databases of the server.",
         ),
     ] = False,
+    for_spreadsheets: Annotated[
+        bool,
+        typer.Option(
+            "--for-spreadsheets",
+            help="In CSV, put an apostrophe before each text that a spreadsheet would take for a formula: one that begins "
+            "with = + - @, a tab or a carriage return. Such ids are then no longer those of the graph.",
+        ),
+    ] = False,
     store: StoreOption = None,
 ) -> None:
     """Run one Cypher statement and show its rows.
@@ -60,20 +68,23 @@ def query(
     """
     import sys
 
-    from kgkit.cli.output import to_format
+    from kgkit.cli.output import format_of, say, to_format
     from kgkit.store.open import open_store
 
+    format = format_of(format, output)
+    if for_spreadsheets and format != "csv":
+        raise ConfigError(f"--for-spreadsheets is for CSV, not for {format}: add --format csv")
     text = sys.stdin.read() if cypher == "-" else cypher
     params = dict(parse_param(given) for given in param or [])
     with open_store(store, read_only=not write) as opened:
         result = opened.query(text, params, write=write, files=files)
         if not result.columns:
             list(result.rows)
-            typer.echo("done", err=True)
+            say("done", err=True)
             return
-        rows = to_format(result.columns, result.rows, format, output)
+        rows = to_format(result.columns, result.rows, format, output, for_spreadsheets)
     if output is not None:
-        typer.echo(f"{rows:,} rows to {output}", err=True)
+        say(f"{rows:,} rows to {output}", err=True)
 
 
 def parse_param(given: str) -> tuple[str, Any]:

@@ -10,7 +10,7 @@ from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.extract import Extraction, extract
 from kgkit.store.ladybug import LadybugStore
 from kgkit.store.reading import check_reading
-from kgkit.testing.contract_write import facts
+from kgkit.testing.contract_write import facts, purchases
 
 READ = "LOAD FROM '{file}' (file_format='csv') RETURN *"
 HIDDEN = (
@@ -75,6 +75,7 @@ ALLOWED = (
 def store(tmp_path: Path) -> LadybugStore:
     (tmp_path / "secret").write_text("root,1\n")
     made = LadybugStore(tmp_path / "graph.kg")
+    made.upsert_edges("PURCHASED", purchases(("u", "a", "s", 1)), missing="create")
     made.upsert_edges("FACT", facts(("a", "r", "b")), missing="create")
     return made
 
