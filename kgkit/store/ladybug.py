@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kgkit.errors import ReadOnlyStoreError, StoreError
+from kgkit.ids import check_lengths
 from kgkit.lazy import LazyModule, np, pa, pc
 from kgkit.schema import EDGES, NODES, EdgeKind, identifier, is_packed
 from kgkit.store import ladybug_known, ladybug_tables, ladybug_vectors
@@ -94,11 +95,13 @@ class LadybugStore(GraphStore, Numbered):
 
     # -- in --------------------------------------------------------------------------------------------------------
     def upsert_nodes(self, label: str, table: pa.Table) -> WriteStats:
+        check_lengths(table, ["id"])
         engine = self._writer
         with engine.exclusive():
             return ladybug_write.upsert_nodes(engine, label, table)
 
     def upsert_edges(self, kind: str, table: pa.Table, *, missing: str = "error") -> WriteStats:
+        check_lengths(table, ["head", "tail", "relation"])
         engine = self._writer
         with engine.exclusive():
             return ladybug_write.upsert_edges(engine, kind, table, missing)

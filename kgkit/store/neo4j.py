@@ -16,6 +16,7 @@ from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jEr
 
 from kgkit import server
 from kgkit.errors import ConfigError, ReadOnlyStoreError, StoreError
+from kgkit.ids import check_lengths
 from kgkit.lazy import LazyModule, np, pa
 from kgkit.schema import (
     EDGES,
@@ -224,10 +225,12 @@ class Neo4jStore(GraphStore):
 
     # -- observed facts in -------------------------------------------------------------------------------------
     def upsert_nodes(self, label: str, table: pa.Table) -> WriteStats:
+        check_lengths(table, ["id"])
         self._writable()
         return neo4j_write.upsert_nodes(self._connection, label, table)
 
     def upsert_edges(self, kind: str, table: pa.Table, *, missing: str = "error") -> WriteStats:
+        check_lengths(table, ["head", "tail", "relation"])
         self._writable()
         return neo4j_write.upsert_edges(self._connection, kind, table, missing, self._native)
 
