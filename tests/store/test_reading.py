@@ -9,6 +9,7 @@ import pytest
 from kgkit.errors import ReadOnlyStoreError, StoreError
 from kgkit.extract import Extraction, extract
 from kgkit.store.ladybug import LadybugStore
+from kgkit.store.neo4j import Neo4jStore
 from kgkit.store.reading import check_reading
 from kgkit.testing.contract_write import facts, purchases
 
@@ -107,3 +108,15 @@ def test_words_that_reach_beyond_the_graph(cypher: str) -> None:
 @pytest.mark.parametrize("cypher", ALLOWED)
 def test_words_that_only_read_the_graph(cypher: str) -> None:
     check_reading(cypher)
+
+
+@pytest.mark.neo4j
+def test_server_reads_no_file(neo4j_store: Neo4jStore) -> None:
+    """Of the words above, each that a server without further procedures could run is refused before it gets there."""
+    for cypher in WORDS:
+        with pytest.raises(StoreError, match=r"beyond the graph|is not for reading"):
+            neo4j_store.query(cypher, {"f": "file:///x.csv"})
+    with pytest.raises(StoreError, match=r"x\.csv"):  # the server looks for the file
+        list(neo4j_store.query(WORDS[0].replace("etc/passwd", "x.csv"), files=True).rows)
+    assert list(neo4j_store.query(r"RETURN '\u00e9' AS a").rows) == [("é",)]
+    assert list(neo4j_store.query("CALL db.labels() YIELD label RETURN count(label) >= 0").rows) == [(True,)]
