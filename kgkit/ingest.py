@@ -24,9 +24,10 @@ from kgkit import ledger
 from kgkit.ahead import ahead
 from kgkit.errors import ConfigError, ConnectorError, StoppedError
 from kgkit.fingerprint import fingerprint
+from kgkit.ids import Sound
 from kgkit.ingest_writer import STREAMED, Writer
 from kgkit.narrow import Narrow, Narrowed, aligned_items, steps_json
-from kgkit.records import Kept, Skipped
+from kgkit.records import Data, Kept, Record, Skipped
 from kgkit.rejects import Rejects, RejectsFile, parse_limit
 
 if TYPE_CHECKING:
@@ -234,6 +235,7 @@ def _one(
         # Of files only: a pipe may keep its reader waiting for ever.
         if all(path.is_file() for path in connector.files(config)):
             records = ahead(records)
+        records = _sound(records, connector.files(config), name)
         for record in rejects.sifted(records, lambda p: go_on("reading", rejects.rows, p.done, p.total)):
             if isinstance(record, Kept):
                 steps.append(record)
@@ -265,6 +267,15 @@ def _one(
         notes=list(rejects.notes),
         seconds=time.monotonic() - began,
     )
+
+
+def _sound(records: Iterator[Record], files: list[Path], source: str) -> Iterator[Record]:
+    sound = Sound(files, source)
+    for record in records:
+        if isinstance(record, Data):
+            yield from sound.of(record)
+        else:
+            yield record
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kgkit.cli.options import JsonOption, QuietOption, StoreOption
+from kgkit.cli.output import say
 
 if TYPE_CHECKING:
     from kgkit.align.apply import Applied, Check
@@ -161,15 +162,15 @@ def align(
             store, options, linkage or [], out, (sample, seed), apply, check, listing, max_rejects, quiet
         )
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        say(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for what, value in found.items():
         if isinstance(value, dict):
-            typer.echo(f"{what}:" + ("" if value else " none"))
+            say(f"{what}:" + ("" if value else " none"))
             for name, inner in value.items():
-                typer.echo(f"  {name}: {_shown(inner)}")
+                say(f"  {name}: {_shown(inner)}")
         else:
-            typer.echo(f"{what}: {_shown(value)}")
+            say(f"{what}: {_shown(value)}")
 
 
 def _propose(
@@ -228,13 +229,13 @@ def _accept(store: str | None, path: Path, listing: Any, as_json: bool) -> None:
     with open_store(store, create=False) as graph:
         done = _applied(apply_rows(graph, table.pairs, str(path), listing))
     if as_json:
-        typer.echo(json.dumps({**done, "not accepted": table.left_out}, indent=2))
+        say(json.dumps({**done, "not accepted": table.left_out}, indent=2))
         return
-    typer.echo(", ".join(f"{word}: {n:,}" for word, n in done.items()))
+    say(", ".join(f"{word}: {n:,}" for word, n in done.items()))
     if left := ", ".join(f"{n:,} {status}" for status, n in table.left_out.items() if n):
-        typer.echo(f"not applied, as their status is not accepted: {left}")
+        say(f"not applied, as their status is not accepted: {left}")
     if done["conflicts"]:
-        typer.echo(f"conflicts are listed in {listing.path}")
+        say(f"conflicts are listed in {listing.path}")
 
 
 def _precision(path: Path, as_json: bool) -> None:
@@ -242,9 +243,9 @@ def _precision(path: Path, as_json: bool) -> None:
 
     share, blank = read_precision(path)
     if as_json:
-        typer.echo(json.dumps({"precision": _share(share), "not judged": blank}, indent=2))
+        say(json.dumps({"precision": _share(share), "not judged": blank}, indent=2))
         return
-    typer.echo(f"precision: {_shown(_share(share))}" + (f"; {blank:,} rows not judged" if blank else ""))
+    say(f"precision: {_shown(_share(share))}" + (f"; {blank:,} rows not judged" if blank else ""))
 
 
 def _audit(store: str | None, seed: int, as_json: bool) -> None:
@@ -257,9 +258,9 @@ def _audit(store: str | None, seed: int, as_json: bool) -> None:
     with open_store(store, read_only=True, create=False) as graph:
         found = audit(graph, seed=seed)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
+        say(json.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
         return
-    typer.echo(("warning: " if found.verdict == SHUFFLED else "") + found.sentence())
+    say(("warning: " if found.verdict == SHUFFLED else "") + found.sentence())
     if found.agreements:
         print_table(*found.table_of_agreements(), title="what goes together, in deviations from the shuffled")
     columns, rows = found.table_of_values()

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from kgkit.cli.options import QuietOption, StoreOption
+from kgkit.cli.output import say
 
 app = typer.Typer(
     help="Copy an embedded graph to a file, and put such a copy in its place again.", no_args_is_help=True
@@ -35,7 +36,7 @@ def create(
         size = back_up(
             _path(store, f"kgkit copy --from {store} --to {file}"), file, replace_it=force, tell=tell
         )
-    typer.echo(f"{file}: {size:,} bytes, compared with the graph")
+    say(f"{file}: {size:,} bytes, compared with the graph")
 
 
 @app.command()
@@ -56,7 +57,7 @@ def restore(
     with _progress(quiet) as tell:
         path = _path(store, f"kgkit copy --from {file} --to {store}")
         kept = put_back(file, path, unsealed=unsealed, keep=keep, tell=tell)
-    typer.echo(f"{path} is {file} again" + (f"; what was there is {kept}" if kept else ""))
+    say(f"{path} is {file} again" + (f"; what was there is {kept}" if kept else ""))
 
 
 def _path(store: str | None, instead: str) -> Path:

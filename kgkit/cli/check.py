@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kgkit.cli.options import QuietOption, StoreOption
+from kgkit.cli.output import say
 
 if TYPE_CHECKING:
     from kgkit.check import Report
@@ -70,7 +71,7 @@ def check(
         except ConfigError:
             raise
         except KgkitError as error:
-            typer.echo(f"error: {error}", err=True)
+            say(f"error: {error}", err=True)
             raise typer.Exit(2) from None
     _show(report, format)
     raise typer.Exit(report.exit_code)
@@ -86,17 +87,17 @@ def _show(report: Report, format: str) -> None:
             "unsure": report.unsure,
             "notes": report.notes,
         }
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        say(json.dumps(told, indent=2, ensure_ascii=False))
         return
     for finding in report.findings:
-        typer.echo(str(finding))
+        say(str(finding))
     for why in report.unsure:
-        typer.echo(f"unsure: {why}")
+        say(f"unsure: {why}")
     for note in report.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     verdict = {True: "whole", False: "NOT whole", None: "cannot be told to be whole"}[report.whole]
     held = ", ".join(f"{n:,} {kind}" for kind, n in report.counts.items() if n) or "nothing"
-    typer.echo(f"{report.store}: {verdict}" + (f": {held}" if report.counts else ""))
+    say(f"{report.store}: {verdict}" + (f": {held}" if report.counts else ""))
 
 
 def _repair(path: Path | None) -> None:
@@ -107,7 +108,7 @@ def _repair(path: Path | None) -> None:
     if path is None:
         raise ConfigError("--repair is for the log of an embedded graph")
     if damaged_log(path) is None:
-        typer.echo(f"{path} has no damaged log", err=True)
+        say(f"{path} has no damaged log", err=True)
         return
     kept = ", ".join(map(str, repair(path)))
-    typer.echo(f"{path} is what was committed before the damage; the log is kept as {kept}", err=True)
+    say(f"{path} is what was committed before the damage; the log is kept as {kept}", err=True)

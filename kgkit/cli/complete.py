@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kgkit.cli.options import JsonOption, QuietOption, RunsOption, StoreOption
+from kgkit.cli.output import say
 
 if TYPE_CHECKING:
     from kgkit.complete import Completion
@@ -91,7 +92,7 @@ def complete(
 
     def tell(message: str) -> None:
         if not (quiet or as_json):
-            typer.echo(f"{message} ...", err=True)
+            say(f"{message} ...", err=True)
 
     with open_store(store, read_only=not write_back, create=False) as graph:
         opened = run_to_complete(graph, runs, plugin, run)
@@ -100,7 +101,7 @@ def complete(
     done = opened.record["completed"]
     if as_json:
         shown = [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
-        typer.echo(json.dumps({"run": opened.id, **done, "shown": shown}, indent=2, ensure_ascii=False))
+        say(json.dumps({"run": opened.id, **done, "shown": shown}, indent=2, ensure_ascii=False))
         return
     _summary(opened.id, done, rows)
 
@@ -129,16 +130,16 @@ def _summary(run: str, done: dict[str, Any], rows: list[list[Any]]) -> None:
         ]
         print_table(["head", "relation", "tail", "score", "probability", "rank"], people)
     left = done["completed"] - len(rows)
-    typer.echo(
+    say(
         f"{done['completed']:,} facts completed of {done['questions']:,} questions"
         + (f", {left:,} not shown (--limit)" if left else "")
         + (f"; {done['written']['COMPLETED']:,} COMPLETED written, run {run}" if done["written"] else "")
     )
     for side, c in done["calibration"].items():
         if "brier" in c:
-            typer.echo(
+            say(
                 f"probabilities of {side}s ({c['method']}, {c['valid_answers']:,} validation answers): on test facts "
                 f"Brier {c['brier']:.4f} (the mean alone {c['brier_of_the_mean']:.4f}), ECE {c['ece']:.4f}"
             )
         elif "why" in c:
-            typer.echo(f"no probabilities of {side}s: {c['why']}")
+            say(f"no probabilities of {side}s: {c['why']}")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kgkit.cli import output
 from kgkit.cli.options import BulkOption, QuietOption
 
 
@@ -35,11 +36,11 @@ def copy(
 
     def report(kind: str, rows: int) -> None:
         if not quiet:
-            typer.echo(f"{kind}: {rows:,} rows", err=True)
+            output.say(f"{kind}: {rows:,} rows", err=True)
 
     def say(message: str) -> None:
         if not quiet:
-            typer.echo(message, err=True)
+            output.say(message, err=True)
 
     with open_store(source, read_only=True) as here, open_store(target) as there:
         done = copy_graph(here, there, merge=merge, bulk=bulk, say=say, report=report)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kgkit.cli.options import JsonOption, RunsOption, StoreOption
+from kgkit.cli.output import say
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +33,6 @@ def evaluate(
     with open_store(opened.store(store), read_only=True, create=False) as graph:
         metrics = evaluate_again(graph, opened)
     if as_json:
-        typer.echo(json.dumps({"run": opened.id, "metrics": metrics}, indent=2))
+        say(json.dumps({"run": opened.id, "metrics": metrics}, indent=2))
     else:
         print_table(*metric_rows(metrics, every=True), title=opened.id)

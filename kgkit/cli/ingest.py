@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kgkit.cli import output
 from kgkit.cli.dynamic import help_option
 from kgkit.cli.options import BulkOption, JsonOption, QuietOption, StoreOption
 
@@ -148,7 +149,7 @@ def ingest(
 
     def say(message: str) -> None:
         if not quiet:
-            typer.echo(message, err=True)
+            output.say(message, err=True)
 
     files = (
         file
@@ -180,7 +181,7 @@ def ingest(
                     )
                     reports.append(aligned)
                     if not as_json:
-                        typer.echo(aligned.summary())
+                        output.say(aligned.summary())
                     continue
                 report = run(
                     source.connector,
@@ -196,12 +197,12 @@ def ingest(
                 reports.append(report)
                 before += [f"{report.connector}:{part.source}" for part in report.sources]
                 if not as_json:
-                    typer.echo(report.summary())
+                    output.say(report.summary())
     except (KeyboardInterrupt, StoppedError):  # click would end without a word
-        typer.echo("interrupted: what was written stays, and the same command goes on from there", err=True)
+        output.say("interrupted: what was written stays, and the same command goes on from there", err=True)
         raise typer.Exit(128 + (stop.by or signal.SIGINT)) from None
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
+        output.say(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
 
 
 def _steps_of(step: AlignStep, progress: Callable[[Step], None] | None) -> Callable[[str, int, int], None]:
@@ -228,7 +229,7 @@ def _tell_plan(
         with open_store(store, read_only=True) as graph:
             plans = plan(sources, graph, force=force)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(p) for p in plans], indent=2, ensure_ascii=False))
+        output.say(json.dumps([dataclasses.asdict(p) for p in plans], indent=2, ensure_ascii=False))
         return
     rows = []
     for p in plans:
@@ -239,10 +240,10 @@ def _tell_plan(
     print_table(["source", "connector", "state", "size", "to read", "to write"], rows)
     for p in plans:
         for why, n in p.left_out.items():
-            typer.echo(f"{p.source}: would leave out {n:,} rows, {why}")
+            output.say(f"{p.source}: would leave out {n:,} rows, {why}")
         if p.rejected:
-            typer.echo(f"{p.source}: would reject {p.rejected:,} malformed rows")
-    typer.echo(f"about {sum(p.seconds for p in plans):,.0f} s in all; nothing was written")
+            output.say(f"{p.source}: would reject {p.rejected:,} malformed rows")
+    output.say(f"about {sum(p.seconds for p in plans):,.0f} s in all; nothing was written")
 
 
 def _section(words: list[str]) -> None:
@@ -254,6 +255,6 @@ def _section(words: list[str]) -> None:
         connector = load_connector(name)
         options_help(connector.Config, f"Options of {name}: {connector.about}", positional="paths")
         return
-    typer.echo("Connectors (kgkit ingest NAME --help lists their options):")
+    output.say("Connectors (kgkit ingest NAME --help lists their options):")
     for card in cards(CONNECTORS):
-        typer.echo(f"  {card.name:<12} {card.about}")
+        output.say(f"  {card.name:<12} {card.about}")

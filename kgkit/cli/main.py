@@ -86,7 +86,9 @@ def main() -> None:
     try:
         app()
     except KgkitError as error:
-        typer.echo(f"error: {error}", err=True)
+        from kgkit.cli.output import say
+
+        say(f"error: {error}", err=True)
         sys.exit(1)
     except BrokenPipeError:  # `kgkit query ... | head`
         sys.stderr.close()
@@ -94,7 +96,9 @@ def main() -> None:
     except OSError as error:
         if (fault := disk.unforeseen(error)) is None:
             raise
-        typer.echo(f"error: {fault}", err=True)
+        from kgkit.cli.output import say
+
+        say(f"error: {fault}", err=True)
         sys.exit(1)
     finally:
         # All that is left goes with the process: on its way out the interpreter need not look through it, a tenth of a

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kgkit.cli.options import AnsweringPlugin, AnsweringRun, JsonOption, StoreOption
+from kgkit.cli.output import say
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +34,7 @@ def neighbours(
         found = predict.neighbours(graph, node, k, standing)
     if as_json:
         near = [{"id": n.id, "name": n.name, "item_id": n.item_id, "cosine": c} for n, c in found]
-        typer.echo(
+        say(
             json.dumps(
                 {"entity": node.id, "run": standing.id, "neighbours": near}, indent=2, ensure_ascii=False
             )

@@ -6,17 +6,40 @@ import base64
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import typer
-
 from kgkit import disk
 from kgkit.errors import ConfigError, DiskError
 
 FORMATS = ("table", "csv", "json", "parquet")
+# What a terminal obeys or shows in another order than it is: controls but for line end and tab, and marks of direction.
+_CONTROLS = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]"
+)
+_FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+)  # what a spreadsheet takes for the beginning of one (OWASP, CSV injection)
+
+
+def visible(text: str) -> str:
+    """Text for a terminal: control characters, and marks that turn the direction of writing, as escapes."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def say(text: str = "", err: bool = False, nl: bool = True) -> None:
+    """Prints text with values in it: as it is to a pipe or file, `visible` on a terminal."""
+    stream = sys.stderr if err else sys.stdout
+    stream.write((visible(text) if stream.isatty() else text) + ("\n" if nl else ""))
+    stream.flush()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
@@ -31,22 +54,42 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left")
+        table = Table(title=None if title is None else Text(visible(title)), title_justify="left")
         for name, right in zip(columns, numeric, strict=True):
-            table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+            table.add_column(Text(visible(name)), justify="right" if right else "left", overflow="fold")
         for row in cells:
-            table.add_row(*(Text(value) for value in row))
+            table.add_row(*(Text(visible(value)) for value in row))
         Console().print(table)
         return
     widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
     if title:
-        typer.echo(title)
+        say(title)
     for line in [list(columns), *cells]:
         parts = [
             value.rjust(width) if right else value.ljust(width)
             for value, width, right in zip(line, widths, numeric, strict=True)
         ]
-        typer.echo("  ".join(parts).rstrip())
+        say("  ".join(parts).rstrip())
+
+
+def format_of(format: str | None, output: Path | None) -> str:
+    """One of FORMATS: what was asked for, or what the file's ending says, CSV where it has none.
+
+    Raises ConfigError for another one.
+    """
+    if format is None:
+        suffix = output.suffix.removeprefix(".").lower() if output else "table"
+        format = suffix or "csv"
+        if format not in FORMATS:
+            raise ConfigError(
+                f"--output {output}: no file ending in .{suffix} can be written: use {', '.join('.' + f for f in FORMATS)}, "
+                "or say --format"
+            )
+    if format not in FORMATS:
+        raise ConfigError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
+    if format == "parquet" and output is None:
+        raise ConfigError("--format parquet needs --output FILE")
+    return format
 
 
 def to_format(
@@ -54,36 +97,32 @@ def to_format(
     rows: Iterable[Sequence[Any]],
     format: str | None = None,
     output: Path | None = None,
+    spreadsheets: bool = False,
 ) -> int:
     """Writes rows to a file, or to the standard output, and returns how many they were.
 
-    `format` is one of FORMATS; None takes it from the file's suffix. Raises ConfigError for a format that is unknown
+    `format` is one of FORMATS; None takes it from the file's suffix. `spreadsheets`: text that one takes for a formula
+    gets an apostrophe before it, in CSV. Raises ConfigError for a format that is unknown
     or cannot hold the rows, and for a file that cannot be written.
     """
-    if format is None:
-        suffix = output.suffix.removeprefix(".").lower() if output else "table"
-        format = suffix if suffix in FORMATS else ("table" if output is None else "csv")
-    if format not in FORMATS:
-        raise ConfigError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
-    if format == "parquet" and output is None:
-        raise ConfigError("--format parquet needs --output FILE")
+    format = format_of(format, output)
     found = [tuple(row) for row in rows]
     if format == "parquet" and output is not None:
         _write_whole("--output", output, lambda file: _parquet(columns, found, file))
     elif output is not None:
-        write_text("--output", output, _text(columns, found, format))
+        write_text("--output", output, _text(columns, found, format, spreadsheets))
     else:
-        _print(columns, found, format)
+        _print(columns, found, format, spreadsheets)
     return len(found)
 
 
-def _print(columns: Sequence[str], found: Sequence[Sequence[Any]], format: str) -> None:
+def _print(columns: Sequence[str], found: Sequence[Sequence[Any]], format: str, spreadsheets: bool) -> None:
     if format == "table" and len(found) == 1 and isinstance(found[0][0], str) and "\n" in found[0][0]:
-        typer.echo(found[0][0])  # a drawn plan: EXPLAIN
+        say(found[0][0])  # a drawn plan: EXPLAIN
     elif format == "table":
         print_table(columns, found)
     else:
-        typer.echo(_text(columns, found, format), nl=False)
+        say(_text(columns, found, format, spreadsheets), nl=False)
 
 
 def check_writable(option: str, file: Path) -> None:
@@ -112,7 +151,7 @@ def _write_whole(option: str, file: Path, write: Callable[[IO[bytes]], Any]) -> 
         raise DiskError(f"{option} {file}: {error}; {was}, and the graph is as it was") from error
 
 
-def _text(columns: Sequence[str], rows: Sequence[Sequence[Any]], format: str) -> str:
+def _text(columns: Sequence[str], rows: Sequence[Sequence[Any]], format: str, spreadsheets: bool) -> str:
     if format == "json":
         named = (dict(zip(columns, row, strict=True)) for row in rows)
         lines = ",\n".join(_json(row) for row in named)
@@ -120,8 +159,8 @@ def _text(columns: Sequence[str], rows: Sequence[Sequence[Any]], format: str) ->
     buffer = io.StringIO()
     if format == "csv":
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_csv_cell(value) for value in row] for row in rows)
+        cell = _spreadsheet_cell if spreadsheets else _csv_cell
+        writer.writerows([cell(value) for value in row] for row in [columns, *rows])
     else:
         for row in [columns, *rows]:
             buffer.write("\t".join(_cell(value) for value in row) + "\n")
@@ -159,6 +198,12 @@ def _csv_cell(value: Any) -> Any:
     if isinstance(value, bytes):
         return _in_json(value)
     return _json(value) if isinstance(value, dict | list) else value
+
+
+def _spreadsheet_cell(value: Any) -> Any:
+    """Numbers stay numbers, also negative ones."""
+    cell = _csv_cell(value)
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def _json(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kgkit.cli.options import AnsweringPlugin, AnsweringRun, JsonOption, RunsOption, StoreOption
+from kgkit.cli.output import say
 
 if TYPE_CHECKING:
     from kgkit.missing import Side
@@ -51,7 +52,7 @@ def predict(
         given = quick.find_entity(graph, head if head is not None else tail or "")
         found = quick.predict(
             graph, standing, given, relation, side, top=top, types=types, new_only=new_only, runs=runs,
-            tell=lambda message: typer.echo(f"note: {message}", err=True),
+            tell=lambda message: say(f"note: {message}", err=True),
         )  # fmt: skip
     if as_json:
         answers = [
@@ -60,7 +61,7 @@ def predict(
             for p in found
         ]  # fmt: skip
         asked = {"head" if side == "tail" else "tail": given.id, "relation": relation, "run": standing.id}
-        typer.echo(json.dumps({**asked, "answers": answers}, indent=2, ensure_ascii=False))
+        say(json.dumps({**asked, "answers": answers}, indent=2, ensure_ascii=False))
         return
     name = given.name or given.id
     asked_in_words = f"({name}, {relation}, ?)" if side == "tail" else f"(?, {relation}, {name})"

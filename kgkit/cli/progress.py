@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from kgkit.cli.output import say, visible
+
 if TYPE_CHECKING:
     from kgkit.ingest import Step
 
@@ -32,7 +34,7 @@ def _bar() -> Iterator[Callable[[Step], None]]:
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[rows]:,} rows"),
@@ -48,7 +50,7 @@ def _bar() -> Iterator[Callable[[Step], None]]:
             if name not in tasks:
                 for task, _ in tasks.values():
                     progress.update(task, visible=False)
-                tasks[name] = progress.add_task(name, total=None, rows=0, rate=0.0), time.monotonic()
+                tasks[name] = progress.add_task(visible(name), total=None, rows=0, rate=0.0), time.monotonic()
             task, began = tasks[name]
             rate = step.rows / max(time.monotonic() - began, 1e-9)
             progress.update(task, completed=step.done, total=step.total or None, rows=step.rows, rate=rate)
@@ -73,6 +75,6 @@ def _lines(every: float) -> Callable[[Step], None]:
         if step.total and step.done:
             left = (now - began) * (step.total - step.done) / step.done
             line += f", {100 * step.done / step.total:.0f} %, {left:.0f} s left"
-        print(line, file=sys.stderr, flush=True)
+        say(line, err=True)
 
     return observe

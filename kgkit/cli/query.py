@@ -42,30 +42,49 @@ def query(
         Path | None, typer.Option("--output", "-o", help="Write to this file, not to the screen.")
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Let the statement change the graph.")] = False,
+    files: Annotated[
+        bool,
+        typer.Option(
+            "--files",
+            help="Let the statement reach beyond the graph: files of the machine (LOAD FROM, LOAD CSV), procedures of any "
+            "kind, other databases of the server.",
+        ),
+    ] = False,
+    for_spreadsheets: Annotated[
+        bool,
+        typer.Option(
+            "--for-spreadsheets",
+            help="In CSV, put an apostrophe before each text that a spreadsheet would take for a formula: one that begins "
+            "with = + - @, a tab or a carriage return. Such ids are then no longer those of the graph.",
+        ),
+    ] = False,
     store: StoreOption = None,
 ) -> None:
     """Run one Cypher statement and show its rows.
 
-    Read-only unless --write. Example:
+    Read-only unless --write, and of the graph only unless --files. Example:
 
     kgkit query 'MATCH (u:User {id: $user})-[r:RECOMMENDED]->(i) RETURN i.name, r.score ORDER BY r.rank' -p user:str=42
     """
     import sys
 
-    from kgkit.cli.output import to_format
+    from kgkit.cli.output import format_of, say, to_format
     from kgkit.store.open import open_store
 
+    format = format_of(format, output)
+    if for_spreadsheets and format != "csv":
+        raise ConfigError(f"--for-spreadsheets is for CSV, not for {format}: add --format csv")
     text = sys.stdin.read() if cypher == "-" else cypher
     params = dict(parse_param(given) for given in param or [])
     with open_store(store, read_only=not write) as opened:
-        result = opened.query(text, params, write=write)
+        result = opened.query(text, params, write=write, files=files)
         if not result.columns:
             list(result.rows)
-            typer.echo("done", err=True)
+            say("done", err=True)
             return
-        rows = to_format(result.columns, result.rows, format, output)
+        rows = to_format(result.columns, result.rows, format, output, for_spreadsheets)
     if output is not None:
-        typer.echo(f"{rows:,} rows to {output}", err=True)
+        say(f"{rows:,} rows to {output}", err=True)
 
 
 def parse_param(given: str) -> tuple[str, Any]:

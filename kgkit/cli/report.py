@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kgkit.cli.options import RunsOption, StoreOption
+from kgkit.cli.output import say
 
 
 def register(app: typer.Typer) -> None:
@@ -44,5 +45,5 @@ def report(
     figures = run_figures(opened, store)
     write_text("--out", file, run_page(figures, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")))
     if figures.missing:
-        typer.echo(f"without examples and embeddings: {figures.missing}", err=True)
-    typer.echo(f"{file}: {opened.id}, {opened.record['status']}, {len(figures.trace):,} epochs")
+        say(f"without examples and embeddings: {figures.missing}", err=True)
+    say(f"{file}: {opened.id}, {opened.record['status']}, {len(figures.trace):,} epochs")

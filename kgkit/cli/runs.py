@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kgkit.cli.options import JsonOption, RunsOption, StoreOption
+from kgkit.cli.output import say
 from kgkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def runs(context: typer.Context, runs: RunsOption = Path("runs"), as_json: JsonO
     damaged: list[str] = []
     records = list_runs(runs, lambda error: damaged.append(str(error)))
     for line in damaged:
-        typer.echo(f"damaged: {line}", err=True)
+        say(f"damaged: {line}", err=True)
     if as_json:
-        typer.echo(json.dumps(records, indent=2))
+        say(json.dumps(records, indent=2))
     elif not records:
-        typer.echo(f"no runs in {runs}: train one with `kgkit train --plugin kgnn_ls`")
+        say(f"no runs in {runs}: train one with `kgkit train --plugin kgnn_ls`")
     else:
         print_table(*run_rows(records))
 
@@ -59,7 +60,7 @@ def show(
     opened = Run.open(runs or context.obj, run)
     trace = opened.trace()
     if as_json:
-        typer.echo(json.dumps({**opened.record, "trace": trace}, indent=2))
+        say(json.dumps({**opened.record, "trace": trace}, indent=2))
         return
     record = opened.record
     for key in (
@@ -75,14 +76,14 @@ def show(
         "split",
     ):
         if record.get(key) is not None:
-            typer.echo(f"{key:<12}{record[key]}")
+            say(f"{key:<12}{record[key]}")
     for key in ("parameters", "chosen", "data", "versions", "timings", "written"):
         if record.get(key):
-            typer.echo(f"{key:<12}" + ", ".join(f"{k} {v}" for k, v in record[key].items()))
+            say(f"{key:<12}" + ", ".join(f"{k} {v}" for k, v in record[key].items()))
     if done := record.get("completed"):
-        typer.echo(f"{'completed':<12}{done['completed']:,} facts of {done['questions']:,} questions")
+        say(f"{'completed':<12}{done['completed']:,} facts of {done['questions']:,} questions")
     for name, cypher in record.get("extraction", {}).get("queries", {}).items():
-        typer.echo(f"{name:<12}{' '.join(cypher.split())}")
+        say(f"{name:<12}{' '.join(cypher.split())}")
     if record["metrics"]:
         print_table(*metric_rows(record["metrics"], every=True), title="metrics")
     if trace:
@@ -132,7 +133,7 @@ def erase(
         with open_store(store, create=False) as graph:
             id = _written_run(graph, run, str(error))
             _take_back(graph, id)
-        typer.echo(f"{id} erased (it had no folder)")
+        say(f"{id} erased (it had no folder)")
         return
     if opened.record.get("status") == "running":
         process = opened.record["process"]
@@ -143,7 +144,7 @@ def erase(
         with open_store(opened.store(store), create=False) as graph:
             _take_back(graph, opened.id)
     opened.erase()
-    typer.echo(f"{opened.id} erased")
+    say(f"{opened.id} erased")
 
 
 def _check_meant(run: str, there: list[str], where: str) -> None:
@@ -172,4 +173,4 @@ def _written_run(graph: GraphStore, run: str, folders: str) -> str:
 
 
 def _take_back(graph: GraphStore, id: str) -> None:
-    typer.echo(f"{graph.erase_run(id):,} answers of {id} taken back from {graph.uri}")
+    say(f"{graph.erase_run(id):,} answers of {id} taken back from {graph.uri}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kgkit.cli.options import JsonOption, StoreOption
+from kgkit.cli.output import say
 
 if TYPE_CHECKING:
     from kgkit.store.port import GraphStore
@@ -40,13 +41,13 @@ def stats(
             return
         found = opened.stats()
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        say(json.dumps(found, indent=2, ensure_ascii=False))
         return
     print_table(["label", "nodes"], [[k, f"{n:,}"] for k, n in found["nodes"].items()])
-    typer.echo()
+    say()
     print_table(["type", "relationships"], [[k, f"{n:,}"] for k, n in found["relationships"].items()])
     if found["relations"]:
-        typer.echo()
+        say()
         ordered = sorted(found["relations"].items(), key=lambda item: (-item[1], item[0]))
         print_table(["relation", "facts"], [[k, f"{n:,}"] for k, n in ordered])
 
@@ -66,10 +67,10 @@ def _report(store: GraphStore, file: Path, as_json: bool) -> None:
     warnings = findings(figures)
     if as_json:
         document = dataclasses.asdict(figures) | {"warnings": [dataclasses.asdict(w) for w in warnings]}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        say(json.dumps(document, indent=2, ensure_ascii=False))
         return
     nodes, edges = figures.counts["nodes"], figures.counts["relationships"]
-    typer.echo(
+    say(
         f"{file}: {nodes['Entity']:,} entities, {edges['FACT']:,} facts, {figures.coverage.purchases:,} purchases, "
         f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
     )

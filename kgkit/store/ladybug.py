@@ -7,13 +7,13 @@ handle, and the reasons for its rules, in `ladybug_engine`.
 from __future__ import annotations
 
 import decimal
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kgkit.errors import ReadOnlyStoreError, StoreError
+from kgkit.ids import check_lengths
 from kgkit.lazy import LazyModule, np, pa, pc
 from kgkit.schema import EDGES, NODES, EdgeKind, identifier, is_packed
 from kgkit.store import ladybug_known, ladybug_tables, ladybug_vectors
@@ -32,6 +32,7 @@ from kgkit.store.port import (
     Vectors,
     WriteStats,
 )
+from kgkit.store.reading import check_reading
 from kgkit.store.rows import last_of_each
 
 if TYPE_CHECKING:
@@ -45,14 +46,6 @@ else:  # readers never need them
 READ_ROWS = 200_000  # rows a table that read_nodes and read_edges give
 READ_AT_ONCE = 500_000  # of nodes or relationships, or so, that read_nodes and read_edges hold at a time
 FEW_SEEDS = 200  # up to so many nodes, looking their facts up beats reading all facts
-
-# Statements that a read-only transaction lets pass although they end it, or touch files.
-_NOT_READING = re.compile(
-    r"(BEGIN|COMMIT|ROLLBACK|CHECKPOINT|COPY|EXPORT|IMPORT|ATTACH|DETACH|INSTALL|UNINSTALL|UPDATE|USE|FORCE)\b"
-    r"|LOAD\s+(?!FROM\b|WITH\b)",
-    re.IGNORECASE,
-)
-_COMMENTS = re.compile(r"\s+|//[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
 
 
 class LadybugStore(GraphStore, Numbered):
@@ -102,11 +95,13 @@ class LadybugStore(GraphStore, Numbered):
 
     # -- in --------------------------------------------------------------------------------------------------------
     def upsert_nodes(self, label: str, table: pa.Table) -> WriteStats:
+        check_lengths(table, ["id"])
         engine = self._writer
         with engine.exclusive():
             return ladybug_write.upsert_nodes(engine, label, table)
 
     def upsert_edges(self, kind: str, table: pa.Table, *, missing: str = "error") -> WriteStats:
+        check_lengths(table, ["head", "tail", "relation"])
         engine = self._writer
         with engine.exclusive():
             return ladybug_write.upsert_edges(engine, kind, table, missing)
@@ -314,13 +309,16 @@ class LadybugStore(GraphStore, Numbered):
         return ladybug_vectors.similar(self._engine, label, id, k, prop)
 
     def query(
-        self, cypher: str, params: Mapping[str, Any] | None = None, *, write: bool = False
+        self,
+        cypher: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        write: bool = False,
+        files: bool = False,
     ) -> QueryResult:
         engine = self._writer if write else self._engine
-        if not write and _NOT_READING.match(_without_comments(cypher)):
-            raise ReadOnlyStoreError(
-                f"{cypher.split()[0].upper()} is not for reading: only queries are allowed here"
-            )
+        if not write:
+            check_reading(cypher, files=files)
         columns, rows = engine.people(cypher, params or {}, write=write)
         return QueryResult(columns, (tuple(_plain(value) for value in row) for row in rows))
 
@@ -416,12 +414,6 @@ def _distinct_facts(parts: Sequence[EdgeColumns], n: int) -> EdgeColumns:
 def _bounded(table: pa.Table) -> Iterator[pa.Table]:
     for start in range(0, table.num_rows, READ_ROWS):
         yield table.slice(start, READ_ROWS)
-
-
-def _without_comments(cypher: str) -> str:
-    while (found := _COMMENTS.match(cypher)) and found.end():
-        cypher = cypher[found.end() :]
-    return cypher
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jEr
 
 from kgkit import server
 from kgkit.errors import ConfigError, ReadOnlyStoreError, StoreError
+from kgkit.ids import check_lengths
 from kgkit.lazy import LazyModule, np, pa
 from kgkit.schema import (
     EDGES,
@@ -43,6 +44,7 @@ from kgkit.store.port import (
     Vectors,
     WriteStats,
 )
+from kgkit.store.reading import check_reading
 
 if TYPE_CHECKING:
     from kgkit.arrays import Floats, Ints
@@ -223,10 +225,12 @@ class Neo4jStore(GraphStore):
 
     # -- observed facts in -------------------------------------------------------------------------------------
     def upsert_nodes(self, label: str, table: pa.Table) -> WriteStats:
+        check_lengths(table, ["id"])
         self._writable()
         return neo4j_write.upsert_nodes(self._connection, label, table)
 
     def upsert_edges(self, kind: str, table: pa.Table, *, missing: str = "error") -> WriteStats:
+        check_lengths(table, ["head", "tail", "relation"])
         self._writable()
         return neo4j_write.upsert_edges(self._connection, kind, table, missing, self._native)
 
@@ -307,8 +311,15 @@ class Neo4jStore(GraphStore):
         return [(r["id"], r["cosine"]) for r in rows]
 
     def query(
-        self, cypher: str, params: Mapping[str, Any] | None = None, *, write: bool = False
+        self,
+        cypher: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        write: bool = False,
+        files: bool = False,
     ) -> QueryResult:
+        if not write:
+            check_reading(cypher, files=files)
         connection = self._connection
         with connection.errors():
             session = connection.session(write=write)

@@ -301,9 +301,18 @@ class GraphStore(ABC):
 
     @abstractmethod
     def query(
-        self, cypher: str, params: Mapping[str, Any] | None = None, *, write: bool = False
+        self,
+        cypher: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        write: bool = False,
+        files: bool = False,
     ) -> QueryResult:
-        """Runs people's Cypher. Read-only unless `write`: then ReadOnlyStoreError for a statement that writes."""
+        """Runs people's Cypher. Read-only unless `write`: then ReadOnlyStoreError for a statement that writes.
+
+        A statement that reads sees the graph only (`kgkit.store.reading`), else StoreError; with `files` also files and
+        whatever else the engine can reach.
+        """
 
     @abstractmethod
     def stats(self) -> dict[str, Any]:
