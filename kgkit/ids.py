@@ -107,7 +107,10 @@ def _checks(record: Data) -> list[tuple[str, _Check]]:
     elif isinstance(record, Purchases):
         columns = {"user": name, "item": item}
     elif isinstance(record, Alignments):
-        columns = {"item": item, "entity": entity}
+        columns = {
+            "item": item,
+            "entity": name,
+        }  # `item:<id>` takes an item back; of others an alignment tells itself
     else:
         assert isinstance(record, Features | AttributeFacts)
         columns = {"key": {"user": name, "item": item, "entity": entity}[record.of]}

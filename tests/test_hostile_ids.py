@@ -79,3 +79,12 @@ def test_entity_that_is_called_like_an_item(store: GraphStore, tmp_path: Path, f
             assert report.sources[0].rejected == 2
     assert list(store.query("MATCH (i:Entity)-[f:FACT]-() WHERE i.item_id = '7' RETURN i.id").rows) == []
     assert store.stats()["relationships"]["FACT"] == 1
+
+
+def test_an_alignment_gives_an_item_back_to_itself(store: GraphStore, tmp_path: Path) -> None:
+    """`item:<id>` is no wrong id there: of the item itself it is asked for, of another one a conflict."""
+    bring(store, "purchases", tmp_path / "log.csv", "user,item\nu,7\nu,8\n")
+    report, _ = bring(store, "alignment", tmp_path / "link.tsv", "7\titem:7\n8\titem:7\n")
+    assert (report.sources[0].rejected, report.sources[0].conflicts) == (0, 1)
+    found = store.query("MATCH (e:Entity) WHERE e.item_id IS NOT NULL RETURN e.id, e.item_id ORDER BY e.id")
+    assert list(found.rows) == [("item:7", "7"), ("item:8", "8")]
