@@ -22,6 +22,8 @@ def explained(error: OSError, path: Path) -> str:
     """Why `path` could not be written, naming the file system that it lies on."""
     folder = _existing(path)
     mount = _mount(folder)
+    if error.errno == errno.ENOSPC and path.exists() and not path.is_file() and not path.is_dir():
+        return f"{path} is full: {os.strerror(errno.ENOSPC)}"  # a device
     if error.errno == errno.ENOSPC:
         return f"the disk {mount} is full: {path} does not fit ({_room(folder)})"
     if error.errno == errno.EDQUOT:

@@ -110,12 +110,12 @@ def test_stopped_before_any_statement_on_the_embedded_store(
     rows = Engine.rows
     left = 0  # statements that write
 
-    def counted(self: Engine, cypher: str, params: Any = None) -> list[list[Any]]:
+    def counted(self: Engine, cypher: str, params: Any = None, **more: Any) -> list[list[Any]]:
         nonlocal left
         left -= any(word in cypher for word in ("CREATE (", "MERGE (", " SET ", "DELETE", "COPY "))
         if left < 0:
             raise _StoppedError
-        return rows(self, cypher, params)
+        return rows(self, cypher, params, **more)
 
     def ingested(path: Path, statements: int) -> Dump | None:
         nonlocal left

@@ -15,7 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from kgkit.cli import stats as stats_command
-from kgkit.errors import ConfigError, StoreError
+from kgkit.errors import ConfigError, DiskError, StoreError
 from kgkit.report import charts, html
 from kgkit.report.charts import Series
 from kgkit.report.checks import findings
@@ -245,7 +245,7 @@ def test_command_errors(tmp_path: Path) -> None:
     full = Path("/dev/full")
     if full.exists():
         done = run("--store", tmp_path / "g.lbug", "--report", full)
-        assert isinstance(done.exception, ConfigError) and "No space" in str(done.exception)
+        assert isinstance(done.exception, DiskError) and "No space" in str(done.exception)
     done = run("--store", tmp_path / "none.lbug", "--report", tmp_path / "out.html")
     assert isinstance(done.exception, StoreError) and not (tmp_path / "out.html").exists()
 

@@ -106,6 +106,8 @@ def to_format(
     or cannot hold the rows, and for a file that cannot be written.
     """
     format = format_of(format, output)
+    if output is not None:
+        check_writable("--output", output)
     found = [tuple(row) for row in rows]
     if format == "parquet" and output is not None:
         _write_whole("--output", output, lambda file: _parquet(columns, found, file))

@@ -41,6 +41,21 @@ _FIRST = frozenset(
 )
 _LOAD = ("FROM", "WITH", "CSV", "EXTENSION")
 _SHOWN = ("INDEX", "CONSTRAINT", "FUNCTION", "PROCEDURE")
+_SHOWN_KINDS = frozenset(
+    [
+        "ALL",
+        "FULLTEXT",
+        "LOOKUP",
+        "POINT",
+        "RANGE",
+        "TEXT",
+        "VECTOR",
+        "UNIQUENESS",
+        "KEY",
+        "EXIST",
+        "EXISTENCE",
+    ]
+)
 # Procedures of both engines that tell of the graph alone. Of a name that ends with a dot, all below it.
 _PROCEDURES = (
     *("bm_info", "current_setting", "db_version", "show_connection", "show_functions", "show_indexes"),
@@ -54,7 +69,16 @@ _PROCEDURES = (
         "table_info",
     ),
     *("query_fts_index", "query_vector_index"),
-    *("db.info", "db.labels", "db.propertykeys", "db.relationshiptypes", "db.schema.", "dbms.components"),
+    *(
+        "db.awaitindex",
+        "db.awaitindexes",
+        "db.info",
+        "db.labels",
+        "db.propertykeys",
+        "db.relationshiptypes",
+        "db.schema.",
+        "dbms.components",
+    ),
     *("db.index.fulltext.query", "db.index.vector.query", "db.ping"),
 )
 # Functions whose names have dots; others of the kind may run a statement of their own.
@@ -115,8 +139,11 @@ def _check(cypher: str, files: bool) -> None:
         raise ReadOnlyStoreError(f"{first} is not for reading: only queries are allowed here")
     if first == "LOAD" and tokens[_begin(tokens) + 1].upper not in ("FROM", "WITH", "CSV"):
         raise ReadOnlyStoreError("LOAD of an extension is not for reading: only queries are allowed here")
-    if first == "SHOW" and not tokens[_begin(tokens) + 1].upper.startswith(_SHOWN) and not files:
-        _beyond(f"SHOW {tokens[_begin(tokens) + 1].text}")
+    if first == "SHOW" and not files:
+        shown = _begin(tokens) + 1
+        shown += tokens[shown].upper in _SHOWN_KINDS
+        if not tokens[shown].upper.startswith(_SHOWN):
+            _beyond(f"SHOW {tokens[shown].text}")
     if files:
         return
     for at, token in enumerate(found):

@@ -301,7 +301,11 @@ def test_a_graph_of_an_earlier_kgkit_is_answered_from_the_folder(shop: Path) -> 
         standing, given = predict.standing_run(store, "conve"), predict.find_entity(store, "2")
         predict.predict(store, standing, given, GENRE, "tail", runs=RUNS, tell=told.append)
     assert len(told) == 1 and "not all weights of conve are in the graph" in told[0]
-    assert run(*asked) == out
+    # Of torch, whose last digit may be another than that of the numbers in the graph.
+    again, first = run(*asked).split(), out.split()
+    assert len(again) == len(first)
+    for now, before in zip(again, first, strict=True):
+        assert now == before or float(now) == pytest.approx(float(before), rel=1e-4)
     path.write_bytes(path.read_bytes()[:-40])
     assert "model.npz: it is not the file" in run(*asked, fails=ConfigError)
     path.unlink()
