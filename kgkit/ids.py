@@ -52,8 +52,10 @@ class Sound:
             checked += [("relation and value", made, check) for check in (_long(0), _TAKEN)]
         why: dict[int, tuple[str, str]] = {}
         for name, column, check in checked:
-            found = np.asarray(pc.fill_null(check.bad(column), False))
-            for row in np.flatnonzero(found).tolist():
+            found = check.bad(column)
+            if not pc.any(found).as_py():
+                continue
+            for row in np.flatnonzero(np.asarray(pc.fill_null(found, False))).tolist():
                 why.setdefault(row, (f"{name}: {check.reason}", column[row].as_py()[:_SHOWN]))
         if not why:
             yield record
@@ -81,7 +83,7 @@ class Sound:
 
 @dataclasses.dataclass(frozen=True)
 class _Check:
-    bad: Callable[[pa.Array], pa.Array]
+    bad: Callable[[pa.ChunkedArray], pa.ChunkedArray]
     reason: str
 
 
@@ -117,5 +119,5 @@ def _checks(record: Data) -> list[tuple[str, _Check]]:
     return [(column, check) for column, checks in columns.items() for check in checks]
 
 
-def _text(column: pa.ChunkedArray) -> pa.Array:
-    return column.cast(pa.string()).combine_chunks()
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column if pa.types.is_string(column.type) else column.cast(pa.string())
