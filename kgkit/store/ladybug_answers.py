@@ -30,6 +30,7 @@ from kgkit.store.ladybug_engine import Engine
 from kgkit.store.ladybug_parts import SIDE, next_part
 from kgkit.store.ladybug_tables import (
     combine,
+    count_edges,
     declare,
     drop_table,
     edge_kind,
@@ -248,8 +249,7 @@ def _delete_answers(engine: Engine, runs: list[str], kinds: list[str] | None = N
     for kind in _answer_kinds() if kinds is None else kinds:
         for run, name in list(runs_of_parts(engine, edge_kind(kind))):
             if run is None or run in runs:
-                count = f"MATCH ()-[r:{identifier(name)}]->() RETURN count(*)"
-                removed += int(engine.rows(count)[0][0])
+                removed += count_edges(engine, name)
                 drop_table(engine, name)
         # What people made by hand, and an earlier kgkit.
         match = f"MATCH ()-[r:{identifier(kind)}]->() WHERE r.run IN $runs"

@@ -15,7 +15,15 @@ import pyarrow.compute as pc
 from kgkit.arrays import Ints
 from kgkit.schema import EdgeKind, identifier
 from kgkit.store.ladybug_engine import Engine
-from kgkit.store.ladybug_tables import codes, combine, edge_columns, edge_tables, fill_aside, pattern
+from kgkit.store.ladybug_tables import (
+    codes,
+    combine,
+    count_edges,
+    edge_columns,
+    edge_tables,
+    fill_aside,
+    pattern,
+)
 from kgkit.store.ladybug_write import COPY_EDGES_FROM
 
 ANEW_SHARE = 6  # a table is written anew when more than 1/6 of its rows get other ends
@@ -54,11 +62,13 @@ def redirect_aside(engine: Engine, kind: EdgeKind, ends: Ends) -> list[str]:
 
     `put_in_place` shows them. Of relationships that become the same, what the redirected one says counts.
     """
-    tables = [name for name in edge_tables(engine, kind) if _count(engine, name)]
+    if not ends:
+        return []
+    rows = {name: count for name in edge_tables(engine, kind) if (count := count_edges(engine, name))}
+    tables, held = list(rows), sum(rows.values())
     # Relationships in two tables would not be told to be the same; of a run's own table no other has any.
     if len(tables) > 1 and (not kind.answer or kind.type in tables):
         return []
-    held = sum(_count(engine, name) for name in tables)
     if held < COPY_EDGES_FROM:
         return []
     touched = 0
@@ -71,10 +81,6 @@ def redirect_aside(engine: Engine, kind: EdgeKind, ends: Ends) -> list[str]:
     for name in tables:
         fill_aside(engine, kind, name, _anew(engine, kind, name, ends, nodes))
     return tables
-
-
-def _count(engine: Engine, name: str) -> int:
-    return int(engine.rows(f"MATCH ()-[r:{identifier(name)}]->() RETURN count(*)", one_table=True)[0][0])
 
 
 class _Nodes:

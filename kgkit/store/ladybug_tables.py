@@ -75,8 +75,7 @@ def create_tables(engine: Engine) -> None:
                 engine.rows(
                     f"ALTER TABLE {identifier(table)} ADD {identifier(name)} {edge_columns(edge)[name]}"
                 )
-    check_version(engine)
-    if engine.rows("MATCH (k:Kgkit {id: 'schema'}) RETURN k.value") == [[VERSION]]:
+    if check_version(engine) == VERSION:
         return
     macros = {row[0].upper() for row in engine.rows("CALL SHOW_MACROS() RETURN *")}
     with contextlib.nullcontext() if engine.in_transaction else engine.transaction():
@@ -96,6 +95,11 @@ def _create_edge_table(engine: Engine, kind: EdgeKind, name: str) -> None:
 def edge_tables(engine: Engine, kind: EdgeKind) -> tuple[str, ...]:
     """The tables of a relationship type (`kgkit.store.ladybug_parts`)."""
     return (kind.type, *parts_for(engine.parts, kind.type))
+
+
+def count_edges(engine: Engine, name: str) -> int:
+    """Relationships in one table of a type."""
+    return int(engine.rows(f"MATCH ()-[r:{identifier(name)}]->() RETURN count(*)", one_table=True)[0][0])
 
 
 def add_part(engine: Engine, kind: EdgeKind) -> str:
@@ -165,8 +169,11 @@ def tables(engine: Engine) -> set[str]:
     return {row[1] for row in engine.rows("CALL SHOW_TABLES() RETURN *")}
 
 
-def check_version(engine: Engine) -> None:
-    """Raises StoreError for a file that is no graph of kgkit, or one of another schema version."""
+def check_version(engine: Engine) -> str | None:
+    """The schema version of a file; None where it has none yet.
+
+    Raises StoreError for a file that is no graph of kgkit, or one of another schema version.
+    """
     if "Kgkit" not in tables(engine):
         raise StoreError(
             f"{engine.path} is a database, but not a graph of kgkit: make one with `kgkit ingest`"
@@ -177,6 +184,7 @@ def check_version(engine: Engine) -> None:
             f"{engine.path} has schema version {found[0][0]}, this kgkit knows versions {', '.join(_VERSIONS)}: use the "
             "kgkit that wrote it, or ingest again"
         )
+    return found[0][0] if found else None
 
 
 def some_without_rid(engine: Engine) -> bool:

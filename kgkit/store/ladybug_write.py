@@ -26,6 +26,7 @@ from kgkit.store.ladybug_parts import TYPE, next_part, parts_for
 from kgkit.store.ladybug_tables import (
     add_part,
     codes,
+    count_edges,
     declare,
     edge_columns,
     edge_kind,
@@ -384,7 +385,7 @@ def _create_edges(engine: Engine, kind: EdgeKind, name: str, table: pa.Table) ->
 def _copy_into_parts(engine: Engine, kind: EdgeKind, table: pa.Table, nodes: int) -> None:
     """Into tables that are empty; a small one is filled up by being written again, with what it held."""
     last = edge_tables(engine, kind)[-1]
-    held = engine.rows(f"MATCH ()-[r:{identifier(last)}]->() RETURN count(*)", one_table=True)[0][0]
+    held = count_edges(engine, last)
     if last != kind.type and 0 < held <= PART_ROWS // 2 - table.num_rows:
         engine.make_room()
         table = pa.concat_tables(
